@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What travels beside a message through a chain.
+
+Does:  `Call` carries who calls, until when, why, and the connection's state; `Events` lets an element ask for a
+       later refresh, reselect or close of its connection.
+Place: first argument of every verb; made by an edge, or by `Begin` for what it starts itself.
+State: belongs to one call; only `state` outlives it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+
+from nsm_sdk.core.slot import State
+from nsm_sdk.errors import ProgrammingError
+
+if TYPE_CHECKING:
+    from nsm_sdk.api import Request
+    from nsm_sdk.core.runtime import Runtime
+
+
+class Cause(StrEnum):
+    """Why a verb runs."""
+
+    CALL = "call"
+    REFRESH = "refresh"
+    RESELECT = "reselect"
+    CLOSE = "close"
+    ROLLBACK = "rollback"
+
+
+class Outcome(StrEnum):
+    """How a posted event ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """The connection was closed, or another event made this one needless."""
+
+
+Done: TypeAlias = Callable[[Outcome, BaseException | None], None]
+"""Told how a posted event ended; called in the task that ran it, must not block or raise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Who calls, as far as the transport knows."""
+
+    address: str = ""
+    identity: str = ""
+    """SPIFFE id that the transport has verified; empty without mutual TLS."""
+
+
+NOBODY = Peer()
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+def _empty() -> Mapping[str, str]:
+    return _EMPTY
+
+
+class Events:
+    """Posts for the connection at hand; nothing runs before the current verb has ended.
+
+    Duplicates of one kind coalesce; a close makes pending refreshes and reselects needless.
+    """
+
+    def refresh(self, done: Done | None = None) -> None:
+        """Send the stored request down again."""
+        raise ProgrammingError("no Begin stands above: a connection's events are not available here")
+
+    def reselect(self, edit: Callable[[Request], None] | None = None, done: Done | None = None) -> None:
+        """Close below, then request anew. `edit` changes the copy of the stored request; default: forget the
+        endpoint and the mechanism and say RESELECT_REQUESTED."""
+        raise ProgrammingError("no Begin stands above: a connection's events are not available here")
+
+    def close(self, done: Done | None = None) -> None:
+        """Close the connection."""
+        raise ProgrammingError("no Begin stands above: a connection's events are not available here")
+
+
+NO_EVENTS = Events()
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call of one verb on one hop."""
+
+    runtime: Runtime
+    peer: Peer = NOBODY
+    metadata: Mapping[str, str] = field(default_factory=_empty)
+    """What the caller sent beside its message (gRPC metadata; keys in lower case)."""
+    deadline: float = math.inf
+    """When the caller stops waiting, by `runtime.clock.now()`."""
+    state: State | None = None
+    cause: Cause = Cause.CALL
+    url: str = ""
+    """Where the next hop listens; set by whoever chooses it."""
+    events: Events = NO_EVENTS
+    onward: dict[str, str] = field(default_factory=dict)
+    """Metadata to send to the next hop."""
+    answer: dict[str, str] = field(default_factory=dict)
+    """Metadata to send back to the caller, as response headers."""
+    answered: Mapping[str, str] = field(default_factory=_empty)
+    """Response headers of the next hop."""
+
+    def remaining(self) -> float:
+        """Seconds until the deadline, never below 0; infinity without one."""
+        return max(self.deadline - self.runtime.clock.now(), 0.0)
+
+
+@contextmanager
+def narrowed(call: Call, seconds: float) -> Iterator[None]:
+    """Give what runs inside at most `seconds`; raises TimeoutError when they end before the caller's own time."""
+    outer = call.deadline
+    mine = call.runtime.clock.now() + seconds
+    if mine >= outer:
+        yield
+        return
+    call.deadline = mine
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    finally:
+        call.deadline = outer
+
+
+@contextmanager
+def cleanup_time(seconds: float) -> Iterator[anyio.CancelScope]:
+    """Shielded, bounded time for undoing something: the caller's cancellation does not reach inside."""
+    with anyio.move_on_after(seconds, shield=True) as scope:
+        yield scope

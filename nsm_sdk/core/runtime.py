@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a role runs on: its clock, its timers, its tasks.
+
+Does:  every background task of a role is spawned here, has a name and an owner, and ends with the role. `serve` runs
+       one call for an edge: under a deadline a little earlier than the caller's, so that the caller reads our error.
+Place: one per `Role.serving()`; reaches elements as `call.runtime`.
+State: the task group, the timer heap, counts of what is running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from nsm_sdk.core.clock import Clock, SystemClock
+from nsm_sdk.core.show import where
+from nsm_sdk.core.timers import Timer, TimerHeap
+from nsm_sdk.errors import Cancelled, DeadlineExceeded, Internal, NsmError
+
+logger = logging.getLogger("nsm_sdk.core")
+T = TypeVar("T")
+
+EARLY = 0.05
+EARLY_SHARE = 0.05
+"""Our own deadline ends min(50 ms, 5 %) before the caller's."""
+
+
+class Runtime:
+    """Clock, timers and tasks of one role that is being served."""
+
+    def __init__(self, name: str, tasks: TaskGroup, clock: Clock | None = None) -> None:
+        self.name = name
+        self.clock: Clock = clock or SystemClock()
+        self.timers = TimerHeap()
+        self.running: dict[str, int] = {}
+        """How many tasks of each name are running; for leak checks and diagnostics."""
+        self._tasks = tasks
+        self._closing = False
+        self._calls = 0
+        self._idle = anyio.Event()
+
+    def spawn(self, fn: Callable[[], Awaitable[object]], name: str) -> anyio.CancelScope:
+        """Run `fn` in the background until it ends or the answered scope is cancelled; its errors are only logged."""
+        scope = anyio.CancelScope()
+        self.running[name] = self.running.get(name, 0) + 1
+        self._tasks.start_soon(self._background, fn, scope, name, name=f"{self.name}: {name}")
+        return scope
+
+    async def _background(self, fn: Callable[[], Awaitable[object]], scope: anyio.CancelScope, name: str) -> None:
+        try:
+            with scope:
+                await fn()
+        except Exception:
+            logger.exception("%s: background task %r failed", self.name, name)
+        finally:
+            self._left(name)
+
+    def _left(self, name: str) -> None:
+        count = self.running[name] - 1
+        if count:
+            self.running[name] = count
+        else:
+            del self.running[name]
+
+    def after(self, delay: float, fn: Callable[[], object]) -> Timer:
+        """Run the plain function `fn` after `delay` seconds; it must only post or spawn."""
+        return self.timers.at(self.clock.now() + delay, fn)
+
+    async def serve(self, run: Callable[[float], Coroutine[Any, Any, T]], remaining: float, what: str) -> T:
+        """Run one call of a peer as a task of this role and wait for it.
+
+        `run` gets the deadline by `clock.now()`; `remaining` is the caller's time in seconds, maybe infinite. When the
+        waiting task is cancelled natively (grpc.aio does that), the call's own scope is cancelled instead, and its
+        clean-up goes on in this role.
+        """
+        if self._closing:
+            raise Cancelled("shutting down", hop=self.name, hint="call again when the hop is back")
+        deadline = (
+            self.clock.now() + remaining - min(EARLY, remaining * EARLY_SHARE) if remaining < math.inf else math.inf
+        )
+        scope = anyio.CancelScope(deadline=deadline)
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._calls += 1
+        self._tasks.start_soon(self._serve, run, scope, result, what, name=f"{self.name}: {what}")
+        try:
+            return await result
+        except asyncio.CancelledError:
+            scope.cancel()
+            raise
+
+    async def _serve(
+        self,
+        run: Callable[[float], Coroutine[Any, Any, T]],
+        scope: anyio.CancelScope,
+        result: asyncio.Future[T],
+        what: str,
+    ) -> None:
+        place = ""
+        error: NsmError = Cancelled(f"{what}: the hop was stopped", hop=self.name)
+        try:
+            with scope:
+                try:
+                    answer = await run(scope.deadline)
+                    if not result.done():
+                        result.set_result(answer)
+                except asyncio.CancelledError as cancelled:
+                    place = where(cancelled.__traceback__)
+                    raise
+            if scope.cancelled_caught:
+                error = self._ended(scope, what, place)
+        except Exception as raised:
+            error = self.explain(raised)
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+            if not result.done():
+                result.set_exception(error)
+
+    def _ended(self, scope: anyio.CancelScope, what: str, place: str) -> NsmError:
+        if self.clock.now() >= scope.deadline:
+            return DeadlineExceeded(
+                f"{what}: the caller's time ran out",
+                hop=self.name,
+                element=place,
+                hint="allow more time, or look why it is slow",
+            )
+        return Cancelled(f"{what}: cancelled by the caller", hop=self.name, element=place)
+
+    def explain(self, error: Exception) -> NsmError:
+        """The error with hop and element filled in, as a peer may read it."""
+        if isinstance(error, NsmError):
+            if not error.hop:
+                error.hop = self.name
+                error.element = error.element or where(error.__traceback__)
+            return error
+        place = where(error.__traceback__)
+        if isinstance(error, TimeoutError):
+            ended = DeadlineExceeded("time ran out", hop=self.name, element=place)
+            ended.__cause__ = error
+            return ended
+        logger.error("%s: unexpected error in %s", self.name, place or "an edge", exc_info=error)
+        wrapped = Internal(f"{type(error).__name__}: {error}", hop=self.name, element=place)
+        wrapped.__cause__ = error
+        return wrapped
+
+    async def drain(self, seconds: float) -> bool:
+        """Refuse new calls and wait until those that run have ended; False when time ran out."""
+        self._closing = True
+        with anyio.move_on_after(seconds):
+            while self._calls:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+        return not self._calls
+
+    @property
+    def calls(self) -> int:
+        """How many calls of peers are running."""
+        return self._calls
