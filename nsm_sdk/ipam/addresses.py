@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses and prefixes as they stand in messages.
+
+Does:  reads CIDR texts by the rules of the protocol's other implementations: a mask length must be there, host bits
+       may be set, IPv4 written as `::ffff:a.b.c.d/96+n` is IPv4.
+Place: below pools and elements of this room.
+State: a cache of texts read before; they come again with every refresh.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+)
+
+from nsm_sdk.errors import InvalidRequest
+
+Address = IPv4Address | IPv6Address
+Interface = IPv4Interface | IPv6Interface
+Network = IPv4Network | IPv6Network
+
+_LONGEST = 64  # no CIDR text is longer; keeps a peer's rubbish out of the cache and of error texts
+_MAPPED = 0xFFFF << 32
+
+
+def parse_interface(text: str) -> Interface:
+    """The address with its mask, host bits kept: `10.0.0.7/24`. InvalidRequest where `text` is no CIDR."""
+    found = _read(text) if len(text) <= _LONGEST else None
+    if found is None:
+        shown = text[:_LONGEST]
+        raise InvalidRequest(
+            f"failed to parse {shown} as CIDR: invalid CIDR address: {shown}",
+            hint="write an address, a slash and the length of the mask, such as 172.16.0.0/16 or fd00::/64",
+        )
+    return found
+
+
+def parse_network(text: str) -> Network:
+    """The prefix `text`, host bits dropped. InvalidRequest where it is no CIDR."""
+    return parse_interface(text).network
+
+
+def parse_address(text: str) -> Address | None:
+    """The address at the front of a CIDR, or a bare one; None where there is none."""
+    if len(text) > _LONGEST:
+        return None
+    found = _read(text)
+    if found is not None:
+        return found.ip
+    try:
+        return plain(ip_address(text)) if "%" not in text else None
+    except ValueError:
+        return None
+
+
+def readable_networks(texts: Iterable[str]) -> list[Network]:
+    """The prefixes among `texts`; what cannot be read is left out, since peers send what they like."""
+    found = (_read(text) for text in texts if len(text) <= _LONGEST)
+    return [entry.network for entry in found if entry is not None]
+
+
+def plain(address: Address) -> Address:
+    """`address`, or the IPv4 address that it maps."""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def host_network(address: Address) -> Network:
+    """The prefix of one address: /32 or /128."""
+    return IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
+
+
+def bounds(item: Address | Network) -> tuple[int, int]:
+    """The first and the last number of an address or a prefix."""
+    if isinstance(item, IPv4Network | IPv6Network):
+        return int(item.network_address), int(item.broadcast_address)
+    return int(item), int(item)
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(text: str) -> Interface | None:
+    address, slash, length = text.partition("/")
+    # the standard library would take a dotted mask, a missing one, and a scope
+    if not slash or not (length.isascii() and length.isdigit()) or "%" in address:
+        return None
+    try:
+        found = ip_interface(f"{address}/{int(length)}")
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Interface) and found.ip.ipv4_mapped is not None and found.network.prefixlen >= 96:
+        return IPv4Interface((int(found.ip) ^ _MAPPED, found.network.prefixlen - 96))
+    return found
