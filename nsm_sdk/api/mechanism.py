@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mechanisms: their classes, types and parameters, and a typed view of each.
+
+Does:  a view shows the parameters of a mechanism as typed attributes and writes them through to the message. Reading
+       never fails (`validate` is what refuses); writing is strict. `Kernel.of(mechanism)` is None for another type.
+Place: every element that negotiates or builds a mechanism; nobody spells a parameter key by hand.
+State: none; a view holds nothing but the message.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from collections.abc import Mapping
+from typing import ClassVar, Final, Self
+
+from nsm_sdk.api._gen.connection import Mechanism
+from nsm_sdk.api.interface import check_interface_name
+from nsm_sdk.api.parameters import Address, Flag, IPAddress, Lines, Number, Parameter, Text, matching
+from nsm_sdk.errors import InvalidRequest
+
+LOCAL: Final = "LOCAL"
+REMOTE: Final = "REMOTE"
+
+IPSEC: Final = "IPSEC"
+KERNEL: Final = "KERNEL"
+MEMIF: Final = "MEMIF"
+NOOP: Final = "NOOP"
+SRV6: Final = "SRV6"
+VFIO: Final = "VFIO"
+VLAN: Final = "VLAN"
+VXLAN: Final = "VXLAN"
+WIREGUARD: Final = "WIREGUARD"
+
+IP: Final = "IP"
+"""Payload: IP packets."""
+ETHERNET: Final = "ETHERNET"
+"""Payload: Ethernet frames."""
+
+DEFAULT_NETNS_URL: Final = "file:///proc/thread-self/ns/net"
+"""What the stock client and endpoint give as their namespace. Means something only within one process."""
+
+MAX_MTU: Final = 2**32 - 1
+MAX_VLAN: Final = 2**12 - 1
+MAX_VNI: Final = 2**24 - 1
+_PORT = 2**16 - 1
+_NUMBER = 2**32 - 1
+
+_pci = matching("pciAddress", r"[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]", "one like 0000:01:00.0")
+_url = matching("inodeURL", r"(file|inode)://[^\s\x00]+", "one like file:///run/netns/NAME or inode://DEV/INO")
+
+
+def _name(text: str) -> None:
+    if text:
+        check_interface_name(text)
+
+
+def _wireguard_key(text: str) -> None:
+    try:
+        length = len(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
+        length = -1
+    if text and length != 32:
+        raise InvalidRequest("a WireGuard public key is not 32 bytes in base64", hint="give what `wg pubkey` prints")
+
+
+class View:
+    """Base of the typed views. `mechanism` is the message itself: what is written to the view is written there."""
+
+    __slots__ = ("mechanism",)
+
+    TYPE: ClassVar[str] = ""
+    """The mechanism type this view is for."""
+    CLS: ClassVar[str] = ""
+    """The class such a mechanism has."""
+
+    def __init__(self, mechanism: Mechanism) -> None:
+        self.mechanism = mechanism
+
+    @classmethod
+    def of(cls, mechanism: Mechanism | None) -> Self | None:
+        """The view of a mechanism of this type; None for None and for other types. The class is not looked at."""
+        return cls(mechanism) if mechanism is not None and mechanism.type == cls.TYPE else None
+
+    @classmethod
+    def new(cls) -> Self:
+        """A view of a new mechanism without parameters."""
+        return cls(Mechanism(cls=cls.CLS, type=cls.TYPE))
+
+    @classmethod
+    def fields(cls) -> dict[str, Parameter[object]]:
+        """Attribute name -> parameter, of all that this mechanism has."""
+        return {
+            name: value
+            for kind in reversed(cls.__mro__)
+            for name, value in vars(kind).items()
+            if isinstance(value, Parameter)
+        }
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict(sorted(self.mechanism.parameters.items()))})"
+
+
+class Kernel(View):
+    """A Linux interface in the peer's network namespace."""
+
+    __slots__ = ()
+    TYPE = KERNEL
+    CLS = LOCAL
+
+    interface_name = Text("name", _name)
+    netns_url = Text("inodeURL", _url)
+    pci_address = Text("pciAddress", _pci)
+    token_id = Text("tokenID")
+    supports_vlan = Flag("supportsVlan")
+    vlan = Number("vlan", MAX_VLAN)
+    route_local_net = Flag("routeLocalNet")
+    iptables_rules = Lines("IPTables4NatTemplate")
+
+
+class Memif(View):
+    """A shared-memory interface. The socket's URL and the namespace's share one parameter."""
+
+    __slots__ = ()
+    TYPE = MEMIF
+    CLS = LOCAL
+
+    netns_url = Text("inodeURL", _url)
+    socket_file_url = Text("inodeURL", _url)
+    socket_filename = Text("socketfile")
+
+
+class Vfio(View):
+    """A PCI function handed to the peer."""
+
+    __slots__ = ()
+    TYPE = VFIO
+    CLS = LOCAL
+
+    cgroup_dir = Text("cgroupDir")
+    iommu_group = Number("iommuGroup", _NUMBER)
+    pci_address = Text("pciAddress", _pci)
+    token_id = Text("tokenID")
+    vfio_major = Number("vfioMajor", _NUMBER)
+    vfio_minor = Number("vfioMinor", _NUMBER)
+    device_major = Number("deviceMajor", _NUMBER)
+    device_minor = Number("deviceMinor", _NUMBER)
+
+
+class Tunnel(View):
+    """What the tunnels between two hosts have in common."""
+
+    __slots__ = ()
+    CLS = REMOTE
+
+    src_ip = Address("src_ip")
+    dst_ip = Address("dst_ip")
+    orig_src_ip = Address("orig_src_ip")
+    orig_dst_ip = Address("orig_dst_ip")
+    src_port = Number("src_port", _PORT)
+    dst_port = Number("dst_port", _PORT)
+    mtu = Number("MTU", MAX_MTU)
+
+
+class Vxlan(Tunnel):
+    """A VXLAN tunnel."""
+
+    __slots__ = ()
+    TYPE = VXLAN
+
+    vni = Number("vni", MAX_VNI)
+
+    @property
+    def even_vni(self) -> bool:
+        """Whether the VNI must be even: the two ends of a pair of hosts draw from different halves.
+
+        Even if the source is not above the destination, compared as 16-byte addresses as they were before any
+        translation; even without source, odd without destination.
+        """
+        source, destination = self.orig_src_ip or self.src_ip, self.orig_dst_ip or self.dst_ip
+        if source is None:
+            return True
+        return destination is not None and _sixteen(source) <= _sixteen(destination)
+
+
+class Wireguard(Tunnel):
+    """A WireGuard tunnel."""
+
+    __slots__ = ()
+    TYPE = WIREGUARD
+
+    src_public_key = Text("src_public_key", _wireguard_key)
+    dst_public_key = Text("dst_public_key", _wireguard_key)
+
+
+class Ipsec(Tunnel):
+    """An IPsec tunnel; the keys are certificates in base64."""
+
+    __slots__ = ()
+    TYPE = IPSEC
+
+    src_public_key = Text("src_public_key")
+    dst_public_key = Text("dst_public_key")
+
+
+class Vlan(View):
+    """A VLAN of the host's network; id 0 is the network itself, untagged."""
+
+    __slots__ = ()
+    TYPE = VLAN
+    CLS = REMOTE
+
+    vlan_id = Number("vlan-id", MAX_VLAN)
+
+
+class Srv6(View):
+    """A segment-routing tunnel."""
+
+    __slots__ = ()
+    TYPE = SRV6
+    CLS = REMOTE
+
+    src_host_ip = Address("src_host_ip")
+    dst_host_ip = Address("dst_host_ip")
+    src_bsid = Address("src_bsid")
+    dst_bsid = Address("dst_bsid")
+    src_localsid = Address("src_localsid")
+    dst_localsid = Address("dst_localsid")
+    src_host_localsid = Address("src_host_localsid")
+    dst_host_localsid = Address("dst_host_localsid")
+    src_hw_addr = Text("src_hw_addr")
+    dst_hw_addr = Text("dst_hw_addr")
+
+
+VIEWS: Mapping[str, type[View]] = {
+    view.TYPE: view for view in (Ipsec, Kernel, Memif, Srv6, Vfio, Vlan, Vxlan, Wireguard)
+}
+"""Mechanism type -> its view."""
+
+
+def validate(mechanism: Mechanism) -> None:
+    """Raises InvalidRequest unless class, type and every known parameter of the mechanism are in order.
+
+    A type that is not known here is somebody's own: only its class is checked. Parameters may be absent; unknown ones
+    are let through.
+    """
+    if not mechanism.type:
+        raise InvalidRequest("a mechanism has no type", hint=f"give one, for example {KERNEL}")
+    if mechanism.cls not in (LOCAL, REMOTE):
+        raise InvalidRequest(
+            f"mechanism {mechanism.type[:64]!r} has class {mechanism.cls[:64]!r}", hint=f"give {LOCAL} or {REMOTE}"
+        )
+    view = VIEWS.get(mechanism.type)
+    if view is None:
+        return
+    if mechanism.cls != view.CLS:
+        raise InvalidRequest(f"mechanism {view.TYPE} has class {mechanism.cls}", hint=f"{view.TYPE} is {view.CLS}")
+    for parameter in view.fields().values():
+        text = mechanism.parameters.get(parameter.key)
+        if text is not None:
+            parameter.validate(text)
+
+
+def _sixteen(address: IPAddress) -> bytes:
+    if isinstance(address, ipaddress.IPv4Address):
+        return bytes(10) + b"\xff\xff" + address.packed
+    return address.packed
