@@ -9,6 +9,66 @@ State: none.
 from __future__ import annotations
 
 DEVIATIONS: dict[tuple[str, str, str], str] = {
+    (
+        "names",
+        "nsurl",
+        "nsurl-6",
+    ): "an empty interface name says nothing; the parameter is left out instead of sent empty",
+    ("names", "nsurl", "nsurl-15"): "a URL without a mechanism and '://' cannot be served; refused where it is read",
+    ("names", "nsurl", "nsurl-16"): "a URL without a mechanism and '://' cannot be served; refused where it is read",
+    ("names", "nsurl", "nsurl-17"): "a URL without a mechanism and '://' cannot be served; refused where it is read",
+    ("names", "nsurl", "nsurl-18"): "a URL without a service cannot be served; refused where it is read",
+    ("names", "nsurl", "nsurl-19"): "a URL without a service cannot be served; refused where it is read",
+    ("names", "nsurl", "nsurl-24"): "Linux takes no blank in an interface name; refused where it is read",
+    ("names", "nsurl", "nsurl-33"): "a broken escape makes upstream drop the label without a word; refused",
+    ("names", "nsurl", "nsurl-36"): "';' between labels makes upstream drop them without a word; refused",
+    (
+        "names",
+        "awareness_groups",
+        "awareness_groups-3",
+    ): "an item that is no service URL can never match; refused where it is read",
+    (
+        "names",
+        "awareness_groups",
+        "awareness_groups-4",
+    ): "an item that is no service URL can never match; refused where it is read",
+    (
+        "names",
+        "nanoid",
+        "nanoid-5",
+    ): "upstream never ends with an alphabet of two letters; ours is drawn like any other",
+    ("names", "url_to_target", "url_to_target-5"): "the same socket, written in the one form that we always use",
+    (
+        "names",
+        "url_to_target",
+        "url_to_target-7",
+    ): "gRPC refuses what upstream answers; ours names the same relative path so that it can be dialled",
+    ("names", "url_to_target", "url_to_target-10"): "no address that can be dialled; refused with a hint",
+    ("names", "url_to_target", "url_to_target-11"): "no address that can be dialled; refused with a hint",
+    ("names", "url_to_target", "url_to_target-13"): "no address that can be dialled; refused with a hint",
+    (
+        "names",
+        "target_to_url",
+        "target_to_url-7",
+    ): "upstream escapes a URL into the host of another; ours reads it as the address it is",
+    (
+        "names",
+        "target_to_url",
+        "target_to_url-10",
+    ): "upstream escapes a URL into the host of another; ours reads it as the address it is",
+    ("names", "target_to_url", "target_to_url-8"): "an address without a port cannot be dialled; refused with a hint",
+    ("names", "target_to_url", "target_to_url-9"): "an address without a port cannot be dialled; refused with a hint",
+    (
+        "mechanisms",
+        "write",
+        "write-9",
+    ): "upstream writes an absent address as the text <nil>; ours leaves the parameter out",
+    (
+        "mechanisms",
+        "kernel_client",
+        "kernel_client-5",
+    ): "a name longer than Linux takes fails later and elsewhere; refused at once",
+    ("mechanisms", "port_range", "port_range-4"): "a range that ends before it starts matches no port; refused",
     ("ipam", "ippool", "ippool-7"): (
         "their list names the whole /64 once more when a range ends where a /64 ends (64 bits overflow); pulls agree"
     ),
