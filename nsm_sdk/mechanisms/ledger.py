@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forwarder's memory on disk: which connection has which links in which namespaces.
+
+Does:  one small JSON file for each connection, written before anything is made, replaced atomically, mode 0600. A file
+       that cannot be read as a record is left alone and reported once.
+Place: KernelDatapath, on the netlink thread.
+State: the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nsm_sdk.errors import FailedPrecondition
+from nsm_sdk.mechanisms.tags import file_name
+
+logger = logging.getLogger("nsm_sdk.mechanisms")
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedEnd:
+    """Where an end is: namespace (URL as given, device, inode) and the link's name, MAC and alias."""
+
+    role: str
+    url: str
+    dev: int
+    ino: int
+    name: str
+    mac: str
+    alias: str
+    tables: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """All that is remembered of one connection."""
+
+    connection: str
+    forwarder: str
+    ends: tuple[RecordedEnd, ...]
+
+
+class Ledger:
+    """Records in `folder` (made with mode 0700); None: in memory only."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._records: dict[str, Record] = {}
+        if folder is not None:
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                for path in folder.glob("*.tmp"):
+                    path.unlink(missing_ok=True)
+                self._records = {record.connection: record for record in self._load(folder)}
+            except OSError as error:
+                raise FailedPrecondition(
+                    f"state folder {folder} cannot be used: {error.strerror}",
+                    hint="set NSM_STATE_DIR to a folder that this program may write",
+                ) from error
+
+    def get(self, connection: str) -> Record | None:
+        return self._records.get(connection)
+
+    def all(self) -> list[Record]:
+        return list(self._records.values())
+
+    def put(self, record: Record) -> None:
+        """Remembers `record`; nothing is written when it is already so."""
+        if self._records.get(record.connection) == record:
+            return
+        if self.folder is not None:
+            path = self.folder / file_name(record.connection)
+            draft = path.with_suffix(".tmp")
+            text = json.dumps({"version": _VERSION, **asdict(record)})
+            try:
+                handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                try:
+                    os.write(handle, text.encode())
+                finally:
+                    os.close(handle)
+                draft.replace(path)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    draft.unlink(missing_ok=True)
+                raise FailedPrecondition(
+                    f"state file {path} cannot be written: {error.strerror}",
+                    hint="see that the folder NSM_STATE_DIR exists, is writable and has space",
+                ) from error
+        self._records[record.connection] = record
+
+    def forget(self, connection: str) -> None:
+        if self._records.pop(connection, None) is not None and self.folder is not None:
+            (self.folder / file_name(connection)).unlink(missing_ok=True)
+
+    def _load(self, folder: Path) -> Iterator[Record]:
+        for path in sorted(folder.glob("*.json")):
+            try:
+                yield _parse(json.loads(path.read_text()))
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                logger.warning("state file %s is not a record and is left alone: %s", path, error)
+
+
+def _parse(raw: Any) -> Record:
+    if not isinstance(raw, dict) or raw.get("version") != _VERSION:
+        raise ValueError(f"not a record of version {_VERSION}")
+    ends = []
+    for end in raw["ends"]:
+        low, high = end["tables"]
+        strings = {key: str(end[key]) for key in ("role", "url", "name", "mac", "alias")}
+        ends.append(RecordedEnd(dev=int(end["dev"]), ino=int(end["ino"]), tables=(int(low), int(high)), **strings))
+    return Record(connection=str(raw["connection"]), forwarder=str(raw["forwarder"]), ends=tuple(ends))

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this room needs from outside: a kernel to talk to, and a datapath to join connections with.
+
+Does:  Protocols only. `Netlink` owns one thread; functions handed to `run` do their work there, one after the other,
+       on a `Kernel`; `nsm_sdk.netlink` has the real one and a fake in memory. `Datapath` is what the forwarder's element
+       uses; `KernelDatapath` and `SimulatedDatapath` implement it.
+Place: above nothing; adapters implement these structurally.
+State: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from nsm_sdk.api import Connection, Mechanism
+from nsm_sdk.mechanisms.model import Failure, Link, NamespaceId, Observed, Op
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEnd:
+    """One end of a pair that is to be made. `mtu` 0: the kernel's default."""
+
+    name: str
+    mac: str
+    mtu: int = 0
+
+
+class Namespace(Protocol):
+    """A network namespace, open; used only inside `Netlink.run`."""
+
+    @property
+    def id(self) -> NamespaceId: ...
+
+    @property
+    def url(self) -> str: ...
+
+    def links(self) -> list[Link]: ...
+
+    def link(self, *, name: str = "", index: int = 0) -> Link | None:
+        """The link of that name or index, or None."""
+
+    def observe(self, index: int, tables: range) -> Observed:
+        """What there is of the link `index` (0: none) and of the rules that look up one of `tables`."""
+
+    def apply(self, index: int, ops: Sequence[Op]) -> list[Failure]:
+        """Does `ops` on link `index` in order; what is there or gone already counts as done."""
+
+    def delete_link(self, index: int) -> bool:
+        """Deletes the link and its peer; False when it was gone."""
+
+
+class Kernel(Protocol):
+    """The machine's namespaces; used only inside `Netlink.run`."""
+
+    def open(self, url: str | int) -> Namespace:
+        """The namespace at a `file://` URL, a path, or an open descriptor.
+
+        InvalidRequest for a URL that can never be a namespace; FailedPrecondition where it is gone.
+        """
+
+    def join(self, near: Namespace, a: NewEnd, far: Namespace, b: NewEnd) -> tuple[int, int]:
+        """Makes one veth pair with an end in each namespace; returns the indexes. AlreadyExists where a name is taken."""
+
+
+class LinkEvent(Protocol):
+    """Something happened in a namespace.
+
+    `kind`: up, down, deleted, address-added, address-removed, lost (events were dropped: look for yourself).
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+
+
+class LinkWatch(Protocol):
+    """An async iterator of events; close it when done."""
+
+    def __aiter__(self) -> AsyncIterator[LinkEvent]: ...
+    async def __anext__(self) -> LinkEvent: ...
+    async def aclose(self) -> None: ...
+
+
+class Netlink(Protocol):
+    """All netlink of one forwarder."""
+
+    async def run(self, fn: Callable[[Kernel], T]) -> T:
+        """Runs `fn` on the netlink thread. A caller that is cancelled does not stop a function that has begun."""
+
+    async def watch(self, url: str | int) -> LinkWatch: ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joint:
+    """A connection with both its ends: the forwarder's view after the far side has answered."""
+
+    connection: Connection
+    near: Mechanism
+    far: Mechanism
+
+    @property
+    def id(self) -> str:
+        return self.connection.id
+
+    @property
+    def segment(self) -> str:
+        """The id of the path's first segment."""
+        segments = self.connection.path.path_segments
+        return segments[0].id if segments else self.connection.id
+
+
+class Datapath(Protocol):
+    """Joins the two ends of connections."""
+
+    async def join(self, joint: Joint) -> None:
+        """Makes it so, or verifies and repairs; repeated for every refresh."""
+
+    async def part(self, conn: Connection) -> None:
+        """Removes what there is of the connection; fine when there is nothing, or a namespace is gone."""
+
+    async def sweep(self) -> list[str]:
+        """Removes what an earlier run left and no Request has claimed; the ids of what went."""
+
+    def ids(self) -> Iterable[str]:
+        """The connections that are joined now."""
+
+    async def aclose(self) -> None: ...

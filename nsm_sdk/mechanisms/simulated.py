@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A datapath without packets: it accepts every joint and makes nothing.
+
+Does:  remembers which connections are joined, and refuses an interface name that a real one would refuse. Needs no
+       privileges; mechanisms and addresses are handled as they come.
+Place: behind KernelForward, where NSM_DATAPATH=simulated or a mesh lives in one process.
+State: the ids joined now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nsm_sdk.api import Connection
+from nsm_sdk.mechanisms.names import check_interface_name
+from nsm_sdk.mechanisms.ports import Joint
+
+
+class SimulatedDatapath:
+    """The Datapath that only keeps books."""
+
+    def __init__(self) -> None:
+        self._joined: set[str] = set()
+
+    async def join(self, joint: Joint) -> None:
+        for side, mechanism in (("client", joint.near), ("endpoint", joint.far)):
+            name = mechanism.parameters.get("name", "")
+            if name:
+                check_interface_name(name, where=f"the {side}'s mechanism")
+        self._joined.add(joint.id)
+
+    async def part(self, conn: Connection) -> None:
+        self._joined.discard(conn.id)
+
+    async def sweep(self) -> list[str]:
+        return []
+
+    def ids(self) -> Iterable[str]:
+        return list(self._joined)
+
+    async def aclose(self) -> None:
+        self._joined.clear()

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kernel in memory: namespaces, veth pairs, addresses, routes, rules, neighbours, events.
+
+Does:  implements the Netlink port without threads, sockets or privileges, so that a whole datapath runs in virtual
+       time. Behaves like the real one where the datapath can tell: names are taken, peers die together, the last address of a
+       family takes its routes along, events are delivered.
+Place: tests, and meshes in one process. Namespaces are made by `add_namespace`, or at first use with `create=True`.
+State: the whole pretended machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from nsm_sdk.errors import AlreadyExists, FailedPrecondition
+from nsm_sdk.mechanisms.desired import apply
+from nsm_sdk.mechanisms.model import (
+    Add,
+    Address,
+    Failure,
+    Link,
+    MakeLink,
+    NamespaceId,
+    Observed,
+    Op,
+    Remove,
+    Rule,
+)
+from nsm_sdk.mechanisms.ports import Kernel, Namespace, NewEnd
+from nsm_sdk.netlink.sockets import namespace_path
+from nsm_sdk.netlink.watch import LinkEvent
+
+T = TypeVar("T")
+
+
+class FakeWatch:
+    """Events of one fake namespace."""
+
+    def __init__(self, owner: FakeNamespace) -> None:
+        self._owner = owner
+        self._events: deque[LinkEvent] = deque()
+        self._wakeup = asyncio.Event()
+        self._closed = False
+
+    def put(self, event: LinkEvent) -> None:
+        self._events.append(event)
+        self._wakeup.set()
+
+    def __aiter__(self) -> AsyncIterator[LinkEvent]:
+        return self
+
+    async def __anext__(self) -> LinkEvent:
+        while not self._events:
+            if self._closed:
+                raise StopAsyncIteration
+            self._wakeup.clear()
+            await self._wakeup.wait()
+        return self._events.popleft()
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._owner.watches.discard(self)
+        self._wakeup.set()
+
+
+class FakeNamespace:
+    """One namespace; tests read and change `state` (by link index) and `rules` directly."""
+
+    def __init__(self, url: str, inode: int) -> None:
+        self.url = url
+        self.id = NamespaceId(dev=4, ino=inode)
+        self.state: dict[int, Observed] = {}
+        self.rules: set[Rule] = set()
+        self.peers: dict[int, tuple[FakeNamespace, int]] = {}
+        self.watches: set[FakeWatch] = set()
+        self.refuse: Callable[[Op], int] = lambda op: 0
+
+    def links(self) -> list[Link]:
+        return [seen.link for seen in self.state.values() if seen.link is not None]
+
+    def link(self, *, name: str = "", index: int = 0) -> Link | None:
+        return next((one for one in self.links() if (one.name == name if name else one.index == index)), None)
+
+    def observe(self, index: int, tables: range) -> Observed:
+        rules = frozenset(rule for rule in self.rules if rule.table in tables)
+        seen = self.state.get(index)
+        return replace(seen, rules=rules) if seen is not None else Observed(rules=rules)
+
+    def apply(self, index: int, ops: Sequence[Op]) -> list[Failure]:
+        failures: list[Failure] = []
+        for op in ops:
+            code = self.refuse(op) or self._do(index, op)
+            if code:
+                failures.append(Failure(op, code, errno.errorcode.get(code, str(code))))
+        return failures
+
+    def _do(self, index: int, op: Op) -> int:
+        if isinstance(op, (Add, Remove)) and isinstance(op.thing, Rule):
+            (self.rules.add if isinstance(op, Add) else self.rules.discard)(op.thing)
+            return 0
+        before = self.state.get(index)
+        if isinstance(op, MakeLink) or before is None:
+            return 0 if isinstance(op, Remove) else errno.ENODEV
+        after = apply([op], before)
+        for family in (4, 6):
+            if _families(before, family) and not _families(after, family):
+                after = replace(after, routes=frozenset(r for r in after.routes if r.family != family))
+        self.state[index] = after
+        self._tell(index, before, after)
+        return 0
+
+    def _tell(self, index: int, before: Observed, after: Observed) -> None:
+        if before.link is not None and after.link is not None and before.link.up != after.link.up:
+            self.emit(LinkEvent(kind="up" if after.link.up else "down", index=index, name=after.link.name))
+            if index in self.peers:
+                other, at = self.peers[index]
+                other.carrier(at, after.link.up)
+        for one in after.addresses - before.addresses:
+            self.emit(LinkEvent(kind="address-added", index=index, address=one.ip))
+        for one in before.addresses - after.addresses:
+            self.emit(LinkEvent(kind="address-removed", index=index, address=one.ip))
+
+    def carrier(self, index: int, on: bool) -> None:
+        """The other end went up or down."""
+        seen = self.state.get(index)
+        if seen is not None and seen.link is not None and seen.link.carrier != on:
+            self.state[index] = replace(seen, link=replace(seen.link, carrier=on))
+            word = "up" if on and seen.link.up else "down"
+            self.emit(LinkEvent(kind=word, index=index, name=seen.link.name))
+
+    def delete_link(self, index: int) -> bool:
+        seen = self.state.pop(index, None)
+        if seen is None or seen.link is None:
+            return False
+        self.emit(LinkEvent(kind="deleted", index=index, name=seen.link.name))
+        peer = self.peers.pop(index, None)
+        if peer is not None:
+            peer[0].delete_link(peer[1])
+        return True
+
+    def emit(self, event: LinkEvent) -> None:
+        for watch in list(self.watches):
+            watch.put(event)
+
+
+def _families(seen: Observed, family: int) -> list[Address]:
+    return [one for one in seen.addresses if one.family == family]
+
+
+class FakeNetlink:
+    """Implements the Netlink and Kernel ports. `create`: a namespace comes to be when first asked for."""
+
+    def __init__(self, *, create: bool = False) -> None:
+        self._create = create
+        self._spaces: dict[str, FakeNamespace] = {}
+        self._inodes = itertools.count(4_026_532_000)
+        self._indexes = itertools.count(2)
+        self._closed = False
+
+    def add_namespace(self, url: str) -> FakeNamespace:
+        path = namespace_path(url)
+        space = FakeNamespace(url, next(self._inodes))
+        self._spaces[path] = space
+        return space
+
+    def remove_namespace(self, url: str) -> None:
+        """The namespace ends: its links go, and their peers with them."""
+        space = self._spaces.pop(namespace_path(url), None)
+        if space is not None:
+            for index in list(space.state):
+                space.delete_link(index)
+
+    def open(self, url: str | int) -> FakeNamespace:
+        path = namespace_path(str(url))
+        space = self._spaces.get(path)
+        if space is None and self._create:
+            space = self.add_namespace(str(url))
+        if space is None:
+            raise FailedPrecondition(
+                f"namespace {str(url)[:120]!r} is gone", hint="see that its pod or process is still there"
+            )
+        return space
+
+    def join(self, near: Namespace, a: NewEnd, far: Namespace, b: NewEnd) -> tuple[int, int]:
+        source, target = self._by_id(near), self._by_id(far)
+        for space, end in ((source, a), (target, b)):
+            if space.link(name=end.name) is not None or (source is target and a.name == b.name):
+                raise AlreadyExists(
+                    f"interface {end.name!r} exists already in namespace {space.url}",
+                    hint="ask for another interface name, or remove that interface",
+                )
+        first, second = next(self._indexes), next(self._indexes)
+        for space, end, index, peer, up in ((source, a, first, second, True), (target, b, second, first, False)):
+            link = Link(
+                name=end.name,
+                index=index,
+                mac=end.mac,
+                mtu=end.mtu or 1500,
+                up=up,
+                carrier=not up,
+                kind="veth",
+                peer=peer,
+            )
+            space.state[index] = Observed(link=link)
+        source.peers[first] = (target, second)
+        target.peers[second] = (source, first)
+        return first, second
+
+    def _by_id(self, space: Namespace) -> FakeNamespace:
+        return next(one for one in self._spaces.values() if one.id == space.id)
+
+    async def run(self, fn: Callable[[Kernel], T]) -> T:
+        if self._closed:
+            raise FailedPrecondition("this netlink is closed", hint="make a new one for each run")
+        await asyncio.sleep(0)
+        return fn(self)
+
+    async def watch(self, url: str | int) -> FakeWatch:
+        space = self.open(url)
+        watch = FakeWatch(space)
+        space.watches.add(watch)
+        return watch
+
+    async def aclose(self) -> None:
+        self._closed = True

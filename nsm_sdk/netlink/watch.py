@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Link and address events of one namespace, as an async iterator.
+
+Does:  subscribes a netlink socket inside the namespace and turns notifications into LinkEvents, within the kernel's own
+       time: nothing is polled. An overflow becomes the event `lost`, after which the reader looks for itself.
+Place: heal's carrier probe; anything that waits for an interface.
+State: the socket, and a bounded queue of events not yet read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
+
+from nsm_sdk.netlink import codec
+from nsm_sdk.netlink.sockets import inside, open_namespace
+
+_GROUPS: Final = 0x1 | 0x10 | 0x100
+_QUEUE: Final = 4096
+_BUFFER: Final = 1 << 16
+_ENOUGH: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkEvent:
+    """Something happened to link `index`. `kind`: up, down, deleted, address-added, address-removed, lost."""
+
+    kind: str
+    index: int = 0
+    name: str = ""
+    address: str = ""
+
+
+class SocketWatch:
+    """Implements the LinkWatch port; also an async context manager."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._socket = channel
+        self._events: deque[LinkEvent] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        self._loop.add_reader(channel.fileno(), self._readable)
+
+    @classmethod
+    async def open(cls, url: str | int) -> SocketWatch:
+        """Starts to watch; FailedPrecondition where the namespace is gone."""
+        return cls(await asyncio.to_thread(_subscribe, url))
+
+    def __aiter__(self) -> AsyncIterator[LinkEvent]:
+        return self
+
+    async def __anext__(self) -> LinkEvent:
+        while not self._events:
+            if self._closed:
+                raise StopAsyncIteration
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._events.popleft()
+
+    async def __aenter__(self) -> SocketWatch:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Ends the iteration; may be repeated."""
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _put(self, event: LinkEvent) -> None:
+        if len(self._events) >= _QUEUE:
+            self._events.clear()
+            event = LinkEvent(kind="lost")
+        self._events.append(event)
+
+    def _readable(self) -> None:
+        # a storm of events elsewhere must not hold the loop
+        for _ in range(_ENOUGH):
+            try:
+                data = self._socket.recv(_BUFFER)
+            except BlockingIOError:
+                break
+            except OSError:
+                self._put(LinkEvent(kind="lost"))
+                break
+            for kind, _, _, body in codec.split(data):
+                event = _event(kind, body)
+                if event is not None:
+                    self._put(event)
+        if self._events:
+            self._wake()
+
+
+def _event(kind: int, body: bytes) -> LinkEvent | None:
+    if kind in (codec.NEWLINK, codec.DELLINK):
+        link = codec.link(body)
+        alive = "up" if link.up and link.carrier else "down"
+        word = "deleted" if kind == codec.DELLINK else alive
+        return LinkEvent(kind=word, index=link.index, name=link.name)
+    if kind in (codec.NEWADDR, codec.DELADDR):
+        found = codec.address(body)
+        if found is not None:
+            index, address = found
+            word = "address-added" if kind == codec.NEWADDR else "address-removed"
+            return LinkEvent(kind=word, index=index, address=address.ip)
+    return None
+
+
+def _subscribe(url: str | int) -> socket.socket:
+    def make() -> socket.socket:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        channel = socket.socket(socket.AF_NETLINK, kind, 0)
+        try:
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            channel.bind((0, _GROUPS))
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    handle, _ = open_namespace(url)
+    try:
+        return inside(handle, make)
+    finally:
+        os.close(handle)
