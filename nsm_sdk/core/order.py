@@ -64,13 +64,14 @@ def _check_one(layer: Layer[Any], above: list[Layer[Any]], where: str, everythin
             raise ChainOrderError(
                 f"{where}: {name} stands above {other.__name__}", hint=f"move {name} below {other.__name__}"
             )
-    if _owns_slot(layer) and not any(seen.gives_state for seen in above):
+    if owns_slot(layer) and not any(seen.gives_state for seen in above):
         raise ChainOrderError(
             f"{where}: {name} keeps per-connection state, but no Begin stands above it",
             hint=f"put Begin() before {name}",
         )
 
 
-def _owns_slot(layer: Layer[Any]) -> bool:
+def owns_slot(layer: Layer[Any]) -> bool:
+    """Whether `layer` itself keeps per-connection state."""
     fields = [*vars(layer).values(), *(value for kind in type(layer).__mro__ for value in vars(kind).values())]
     return any(isinstance(value, Slot) for value in fields)

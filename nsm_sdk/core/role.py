@@ -72,7 +72,6 @@ class Running:
         self.chains = tuple(chains)
         self._ended = anyio.Event()
         self._host: asyncio.Task[None] | None = None
-        self._killed = False
 
     def call(self, *, timeout: float = float("inf"), **fields: Any) -> Call:
         """A `Call` of this role's own, for using `bound` directly."""
@@ -84,7 +83,7 @@ class Running:
 
     def kill(self) -> None:
         """End at once, as a crash would: nothing is drained, closed or unregistered."""
-        self._killed = True
+        self.runtime.killed = True
         if self._host is not None and not self._ended.is_set():
             self._host.cancel()
 

@@ -40,6 +40,8 @@ class Runtime:
         self.timers = TimerHeap()
         self.running: dict[str, int] = {}
         """How many tasks of each name are running; for leak checks and diagnostics."""
+        self.killed = False
+        """Set by `Running.kill`: no clean-up, as after a crash."""
         self._tasks = tasks
         self._closing = False
         self._calls = 0

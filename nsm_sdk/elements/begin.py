@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Order, rollback and re-entry, so that no other element has to care.
+
+Does:  lets one event at a time through per connection id, in order of arrival. A first request that fails is answered
+       at once and undone by closing below. What an element posts (refresh, reselect, close) runs later, in a task of
+       its own. A close runs every element whatever fails; what is left over is closed again until the token expires.
+Place: below `UpdatePath` (it needs the connection's id), above everything that keeps state.
+State: one `Record` per connection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from nsm_sdk.api import Connection, Request, Snapshot, State, describe
+from nsm_sdk.core import Call, Cause, Done, Element, KeyedLock, Next, Outcome, cleanup_time
+from nsm_sdk.core import State as Slots
+from nsm_sdk.elements.merge import merge
+from nsm_sdk.elements.record import Edit, Post, Record
+from nsm_sdk.errors import InvalidRequest
+
+logger = logging.getLogger("nsm_sdk.elements")
+
+UNDO_TIME = 2.0
+"""Seconds that undoing a failed first request, or finishing a close that was cut off, may take at a time."""
+FIRST_RETRY = 1.0
+LAST_RETRY = 30.0
+"""Pauses between attempts to close what is left over, doubling from the first to the last; seconds."""
+
+
+def forget_endpoint(request: Request) -> None:
+    """The usual edit of a reselect: any endpoint, any mechanism, and the hops below shall know why."""
+    request.connection.ClearField("mechanism")
+    request.connection.network_service_endpoint_name = ""
+    request.connection.state = State.RESELECT_REQUESTED
+
+
+class Begin(Element):
+    """Own the connections of this hop. `merges`: the caller is an application that may hold a stale connection."""
+
+    gives_state = True
+    unique = True
+
+    def __init__(self, *, merges: bool = False) -> None:
+        self.merges = merges
+        self._records: dict[str, Record] = {}
+        self._locks: KeyedLock[str] = KeyedLock()
+
+    # -- what callers ask for ---------------------------------------------------------------------------------------
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        conn_id = request.connection.id
+        if not conn_id:
+            raise InvalidRequest(
+                "a connection needs an id", hint="put UpdatePath above Begin, or give the connection an id"
+            )
+        await self._locks.acquire(conn_id)
+        record = self._records.get(conn_id)
+        if record is None:
+            record = self._records[conn_id] = Record(self, conn_id, call, next)
+        record.stop_retry()
+        handed_over = False
+        try:
+            call.state, call.events = record.state, record.events
+            if record.established:
+                await self._catch_up(record, request)
+            if not record.established:
+                record.conn = Snapshot.of(request.connection)
+            preferences = Request(mechanism_preferences=request.mechanism_preferences).SerializeToString()
+            conn = await next.request(call, request)
+            conn.state = State.UP
+            record.remember(call, preferences, conn)
+            if self.merges:
+                record.returned = record.conn
+            return conn
+        except BaseException:
+            if not record.established:
+                handed_over = self._finish_later(record, Cause.ROLLBACK)
+            raise
+        finally:
+            if not handed_over:
+                self._locks.release(conn_id)
+
+    async def close(self, call: Call, conn: Connection, next: Next) -> None:
+        conn_id = conn.id
+        await self._locks.acquire(conn_id)
+        record = self._records.get(conn_id)
+        handed_over = False
+        try:
+            if record is None:
+                # Nobody knows it here; elements that find their things by tag still get to see it.
+                call.state = Slots()
+                errors = await _close_below(next, call, Snapshot.of(conn))
+            else:
+                errors = await self._close(record, call)
+            _raise(errors)
+        except BaseException as error:
+            # The caller went away in the middle: what has begun is finished without it.
+            if record is not None and not isinstance(error, Exception):
+                handed_over = self._finish_later(record, Cause.CLOSE)
+            raise
+        finally:
+            if not handed_over:
+                self._locks.release(conn_id)
+
+    async def _catch_up(self, record: Record, request: Request) -> None:
+        """Bring a repeated request and what is stored together, before it goes down."""
+        if request.connection.state == State.RESELECT_REQUESTED and not self.merges:
+            await self._close_first(record, record.call(Cause.CLOSE, record.timeout))
+        elif self.merges and record.returned is not None and record.conn is not None:
+            merged = merge(record.returned.connection(), request.connection, record.conn.connection())
+            request.connection.CopyFrom(merged)
+
+    async def _close_first(self, record: Record, call: Call) -> None:
+        """Close below because another request follows at once; failures are only logged."""
+        record.established = False
+        assert record.conn is not None
+        for error in await _close_below(record.next, call, record.conn):
+            logger.warning("%s: closing before selecting anew failed: %s", record.runtime.name, error)
+
+    # -- closing ----------------------------------------------------------------------------------------------------
+
+    async def _close(self, record: Record, call: Call) -> list[Exception]:
+        """Close below what is stored. Nothing left: the record goes; else a retry is due."""
+        record.stop_retry()
+        record.established = False
+        for cause in (Cause.REFRESH, Cause.RESELECT):
+            if (post := record.posts.pop(cause, None)) is not None:
+                post.tell(Outcome.SKIPPED)
+        call.state, call.events = record.state, record.events
+        assert record.conn is not None
+        errors = await _close_below(record.next, call, record.conn)
+        if errors or record.state:
+            self._retry_later(record, errors)
+        else:
+            self._records.pop(record.id, None)
+        return errors
+
+    def _retry_later(self, record: Record, errors: list[Exception]) -> None:
+        left = record.expires() - record.runtime.clock.wall()
+        what = "; ".join(map(str, errors)) or f"not released yet: {', '.join(record.state.leftovers())}"
+        if left <= 0:
+            logger.warning("%s: gave up closing %s: %s", record.runtime.name, record.id, what)
+            self._records.pop(record.id, None)
+            return
+        pause = min(FIRST_RETRY * 2**record.attempts, LAST_RETRY, left)
+        record.attempts += 1
+        logger.info("%s: will close %s again in %.1f s: %s", record.runtime.name, record.id, pause, what)
+
+        def again() -> None:
+            record.retry = None
+            if self._records.get(record.id) is record and not record.established:
+                self._spawn(record, Cause.CLOSE, lambda: self._close_again(record))
+
+        record.retry = record.runtime.after(pause, again)
+
+    async def _close_again(self, record: Record) -> None:
+        await self._locks.acquire(record.id)
+        try:
+            if self._records.get(record.id) is record and not record.established:
+                await self._undo(record, Cause.CLOSE)
+        finally:
+            self._locks.release(record.id)
+
+    def _finish_later(self, record: Record, cause: Cause) -> bool:
+        """Close below in a task of its own that takes over the lock; False when this hop has been killed."""
+        if record.runtime.killed:
+            return False
+
+        async def run() -> None:
+            try:
+                await self._undo(record, cause)
+            finally:
+                self._locks.release(record.id)
+
+        self._spawn(record, cause, run)
+        return True
+
+    async def _undo(self, record: Record, cause: Cause) -> None:
+        """Close what there is, shielded and in bounded time. The caller holds the lock."""
+        with cleanup_time(UNDO_TIME) as scope:
+            for error in await self._close(record, record.call(cause, UNDO_TIME)):
+                logger.warning("%s: %s of %s: %s", record.runtime.name, cause, record.id, error)
+        if scope.cancelled_caught:
+            self._retry_later(record, [])
+
+    # -- what elements post -----------------------------------------------------------------------------------------
+
+    def post(self, record: Record, cause: Cause, edit: Edit | None, done: Done | None) -> None:
+        """Run an event of `record` once its turn has come; joins one of its kind that has not begun."""
+        post = record.posts.get(cause)
+        fresh = post is None
+        if post is None:
+            post = record.posts[cause] = Post(cause, edit)
+        if done is not None:
+            post.dones.append(done)
+        if fresh:
+            self._spawn(record, cause, lambda: self._run(record, post))
+
+    async def _run(self, record: Record, post: Post) -> None:
+        await self._locks.acquire(record.id)
+        try:
+            if record.posts.get(post.cause) is post:
+                del record.posts[post.cause]
+            else:
+                return  # a close has told it that it is needless
+            if not record.established or self._records.get(record.id) is not record:
+                post.tell(Outcome.SKIPPED)
+                return
+            call = record.call(post.cause, record.timeout)
+            try:
+                with anyio.fail_after(record.timeout):
+                    await self._run_now(record, post, call)
+            except Exception as error:
+                post.tell(Outcome.FAILED, record.runtime.explain(error))
+            else:
+                post.tell(Outcome.DONE)
+        finally:
+            self._locks.release(record.id)
+
+    async def _run_now(self, record: Record, post: Post, call: Call) -> None:
+        if post.cause is Cause.CLOSE:
+            _raise(await self._close(record, call))
+            return
+        request = record.request()
+        if post.cause is Cause.RESELECT:
+            await self._close_first(record, record.call(Cause.RESELECT, record.timeout))
+            # Established it stays: what is stored is what the next attempt starts from, too.
+            record.established = True
+            (post.edit or forget_endpoint)(request)
+        conn = await record.next.request(call, request)
+        conn.state = State.UP
+        record.remember(call, record.preferences, conn)
+
+    def _spawn(self, record: Record, cause: Cause, fn: Callable[[], Awaitable[None]]) -> None:
+        record.runtime.spawn(fn, f"begin: {cause}")
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def ids(self) -> list[str]:
+        """Ids of the connections that this hop knows."""
+        return list(self._records)
+
+
+async def _close_below(next: Next, call: Call, stored: Snapshot) -> list[Exception]:
+    """Close through the chain; after a failure run each element's close alone, so that none blocks another."""
+    try:
+        await next.close(call, stored.connection())
+    except Exception as error:
+        logger.info("%s: close of %s: %s", call.runtime.name, describe(stored.connection()), error)
+    else:
+        return []
+    errors: list[Exception] = []
+    for closer in next.closers:
+        try:
+            await closer(call, stored.connection())
+        except Exception as error:
+            errors.append(call.runtime.explain(error))
+    return errors
+
+
+def _raise(errors: list[Exception]) -> None:
+    if not errors:
+        return
+    first, *others = errors
+    for other in others:
+        first.add_note(f"also: {other}")
+    raise first

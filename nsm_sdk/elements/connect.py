@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On to the next hop.
+
+Does:  sends the request to where `call.url` points, and the close to where the request went. What it sent, and where,
+       is noted before sending, so that an answer that never arrives does not hide what must be closed.
+Place: last in a chain that continues elsewhere.
+State: `FAR`, the far side of the connection; read by elements that follow the next hop (monitor, heal).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from nsm_sdk.api import Connection, Request, Snapshot
+from nsm_sdk.core import Bound, Call, Dial, Element, Next, Slot, cleanup_time, narrowed
+from nsm_sdk.errors import DeadlineExceeded, FailedPrecondition, NsmError, Unavailable, Unimplemented
+
+logger = logging.getLogger("nsm_sdk.elements")
+
+MOVE_TIME = 2.0
+"""Seconds for closing at the old next hop when a connection moves to another."""
+CLOSE_SHARE = 0.8
+"""Share of the remaining time that a close may spend on the next hop; the rest is for our own clean-up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """The next hop of a connection."""
+
+    url: str
+    bound: Bound
+    sent: Snapshot
+    """The connection as it was last sent there, or as it was last answered."""
+
+
+FAR: Slot[Far] = Slot("far side")
+
+
+class Connect(Element):
+    """Go on over `dial`. Close tolerates a next hop that is gone: its own timers free what it held."""
+
+    last = True
+    far = FAR
+
+    def __init__(self, dial: Dial) -> None:
+        self.dial = dial
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        url = call.url
+        if not url:
+            raise FailedPrecondition("no next hop was chosen", hint="put an element that sets call.url above Connect")
+        before = FAR.get(call)
+        if before is not None and before.url != url:
+            await self._leave(call, request.connection, before)
+        bound = self.dial(url)
+        if bound.connection is None:
+            raise Unimplemented(f"{url} offers no connections", hint="is this the address of a manager or an endpoint?")
+        FAR.set(call, Far(url, bound, Snapshot.of(request.connection)))
+        answer = await bound.connection.request(call, request)
+        FAR.set(call, Far(url, bound, Snapshot.of(answer)))
+        return answer
+
+    async def close(self, call: Call, conn: Connection, next: Next) -> None:
+        far = FAR.get(call)
+        if far is None:
+            return
+        try:
+            with narrowed(call, max(call.remaining() * CLOSE_SHARE, 0.05)):
+                await self._close(call, conn, far)
+        except (Unavailable, DeadlineExceeded, TimeoutError) as error:
+            # Left in the slot on purpose: Begin closes again while the peer's token lives.
+            logger.warning("%s: %s could not be told to close %s: %s", call.runtime.name, far.url, conn.id, error)
+            return
+        FAR.pop(call)
+
+    async def _leave(self, call: Call, conn: Connection, far: Far) -> None:
+        """The connection moves elsewhere; its former next hop is told, but cannot keep it."""
+        with cleanup_time(MOVE_TIME):
+            try:
+                await self._close(call, conn, far)
+            except NsmError as error:
+                logger.warning("%s: leaving %s for %s: %s", call.runtime.name, far.url, call.url, error)
+        FAR.pop(call)
+
+    async def _close(self, call: Call, conn: Connection, far: Far) -> None:
+        assert far.bound.connection is not None
+        closing = far.sent.connection()
+        # The hops up to here have fresh tokens; what lies beyond is as the far side knows it.
+        for ours, theirs in zip(
+            conn.path.path_segments[: conn.path.index + 1], closing.path.path_segments, strict=False
+        ):
+            if ours.id == theirs.id:
+                theirs.CopyFrom(ours)
+        await far.bound.connection.close(call, closing)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Telling peers what becomes of this hop's connections.
+
+Does:  publishes each connection in the hub when it is established, refreshed, changed by the next hop, lost or closed;
+       what the next hop says comes from the `Follower`, so that a loss travels to the client hop by hop.
+Place: below `Timeout`, so that an expiry is published as a close; above what changes the connection for this hop.
+State: per connection, what was published last, and the following of the next hop.
+"""
+
+from __future__ import annotations
+
+from nsm_sdk.api import Connection, EventType, Request, Snapshot, State
+from nsm_sdk.core import Call, Element, Next, Slot
+from nsm_sdk.elements.connect import FAR
+from nsm_sdk.elements.follow import Follower, Following, Heard, News
+from nsm_sdk.elements.hub import Hub
+
+
+class Shown:
+    """What was published of one connection, and who listens to the next hop for it."""
+
+    __slots__ = ("far_url", "following", "snapshot")
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.following: Following | None = None
+        self.far_url = ""
+
+    def stop(self) -> None:
+        """Listen no longer."""
+        if self.following is not None:
+            self.following.stop()
+            self.following = None
+
+
+class Monitor(Element):
+    """Publish into `hub`; with a `follower`, also what the next hop says."""
+
+    def __init__(self, hub: Hub, follower: Follower | None = None) -> None:
+        self.hub = hub
+        self.follower = follower
+        self._shown: Slot[Shown] = Slot("monitor")
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        shown = self._shown.get(call)
+        try:
+            conn = await next.request(call, request)
+        except Exception:
+            if shown is not None:
+                self._publish(shown, _with_state(shown.snapshot, State.DOWN))
+            raise
+        published = _with_state(Snapshot.of(conn), State.UP) if conn.state == State.RESELECT_REQUESTED else conn
+        if shown is None:
+            shown = self._shown.set(call, Shown(self.hub.update(published)))
+        else:
+            shown.snapshot = self.hub.update(published)
+        self._follow(call, conn, shown)
+        return conn
+
+    async def close(self, call: Call, conn: Connection, next: Next) -> None:
+        shown = self._shown.pop(call)
+        if shown is not None:
+            shown.stop()
+        try:
+            await next.close(call, conn)
+        finally:
+            if shown is not None:
+                self.hub.delete(shown.snapshot.connection())
+
+    def _publish(self, shown: Shown, conn: Connection) -> None:
+        shown.snapshot = self.hub.update(conn)
+
+    def _follow(self, call: Call, conn: Connection, shown: Shown) -> None:
+        far = FAR.get(call)
+        if self.follower is None or far is None:
+            return
+        if shown.following is not None and shown.far_url == far.url:
+            return
+        shown.stop()
+        shown.far_url = far.url
+        shown.following = self.follower.follow(conn, far, lambda heard: self._heard(shown, heard))
+
+    def _heard(self, shown: Shown, heard: Heard) -> None:
+        known = shown.snapshot.connection()
+        if heard.news is News.REFUSED:
+            return
+        if heard.conn is None:
+            if known.state != State.DOWN:
+                self._publish(shown, _with_state(shown.snapshot, State.DOWN))
+            return
+        state = State.DOWN if heard.kind is EventType.DELETE else heard.conn.state
+        if heard.kind is EventType.INITIAL_STATE_TRANSFER and state == known.state:
+            return
+        index = known.path.index
+        known.path.CopyFrom(heard.conn.path)
+        known.path.index = index
+        known.context.CopyFrom(heard.conn.context)
+        known.state = state
+        if Snapshot.of(known) != shown.snapshot:
+            self._publish(shown, known)
+
+
+def _with_state(snapshot: Snapshot, state: State) -> Connection:
+    conn = snapshot.connection()
+    conn.state = state
+    return conn
