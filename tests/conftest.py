@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The leak check round every test.
+
+Does:  after each test and the end of its fixtures, nothing may be left that was not there before: asyncio tasks,
+       descriptors, threads, and network interfaces and named namespaces that bear the mark of this run.
+Place: pytest loads it for all tests.
+State: none; what was there before is kept on the test's item.
+
+A test that must leave something behind says why: `@pytest.mark.leaks("reason")`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import AsyncGenerator, Generator
+
+import pytest
+
+from nsm_sdk.testing import Holdings, settled
+from nsm_sdk.testing.tasks import lines
+from tests.run import MARK
+
+_BEFORE = pytest.StashKey[Holdings]()
+
+# Interfaces of other programs come and go on a shared machine; where nothing else runs, all count.
+_OURS = ("",) if os.environ.get("NSM_TESTS_ALONE") else (MARK,)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "leaks(reason): the test leaves something behind, and why that is right")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(request: pytest.FixtureRequest) -> None:
+    """Notes what there is before the test; `pytest_runtest_teardown` compares."""
+    if request.node.get_closest_marker("leaks"):
+        return
+    if asyncio.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("_no_task_left")
+    request.node.stash[_BEFORE] = Holdings.now()
+
+
+@pytest.fixture
+async def _no_task_left() -> AsyncGenerator[None, None]:
+    """On the loop of the test itself; holds no scope and no task group."""
+    before = asyncio.all_tasks()
+    yield
+    this = asyncio.current_task()
+    left = {task for task in asyncio.all_tasks() - before if task is not this}
+    if left:
+        await settled()
+        left = {task for task in left if not task.done()}
+    if left:
+        pytest.fail("tasks left behind: " + "; ".join(lines(left)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    yield
+    before = item.stash.get(_BEFORE, None)
+    if before is None:
+        return
+    del item.stash[_BEFORE]
+    found = Holdings.now().new_since(before, ours=_OURS)
+    if found:
+        # Cycles may hold what a finished test no longer uses; only what survives a collection is a leak.
+        gc.collect()
+        found = Holdings.now().new_since(before, ours=_OURS)
+    if found:
+        pytest.fail("left behind: " + "; ".join(found))
