@@ -125,11 +125,13 @@ def timestamp(at: float) -> Timestamp:
         raise InvalidRequest("a time must be a number, not NaN")
     if at <= _EARLIEST:
         return Timestamp(seconds=_EARLIEST)
-    if at >= _LATEST:
-        return Timestamp(seconds=_LATEST)
+    if at >= _LATEST + 1:
+        return Timestamp(seconds=_LATEST, nanos=_NANOS - 1)
     whole = math.floor(at)
-    nanos = round((at - whole) * 1_000_000) * 1000
-    return Timestamp(seconds=whole + nanos // _NANOS, nanos=nanos % _NANOS)
+    micros = round((at - whole) * 1_000_000)
+    if micros == 1_000_000 and whole < _LATEST:
+        return Timestamp(seconds=whole + 1)
+    return Timestamp(seconds=whole, nanos=min(micros * 1000, _NANOS - 1))
 
 
 def seconds(ts: Timestamp) -> float:

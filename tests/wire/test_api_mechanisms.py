@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -84,19 +83,17 @@ SETTERS = {
 RULES: dict[str, list[str]] = {"two rules": ["-N NSM", "-A NSM -j {{ .SrcAddr }}"], "no rules": []}
 
 
-def apply(view: View, call: str) -> None:
+def apply(view: Any, call: str) -> None:
     """Does to our view what the recorded call did to upstream's."""
     setter, _, argument = call.partition(" ")
     if setter == "New":
         setter = "SetNetNSURL"
     if setter == "SetIPTables4NatTemplate":
-        attribute, value = "iptables_rules", RULES[argument]
-    else:
-        attribute = SETTERS[setter]
-        kind = type(type(view).fields()[attribute])
-        read: Callable[[str], Any] = kind("any", 2**32).read if kind.__name__ == "Number" else kind("any").read
-        value = None if argument == "nil" else read(argument)
-    setattr(view, attribute, value)
+        view.iptables_rules = RULES[argument]
+        return
+    attribute = SETTERS[setter]
+    parameter = type(view).fields()[attribute]
+    setattr(view, attribute, None if argument == "nil" else parameter.read(argument))
 
 
 @pytest.mark.parametrize("row", rows("mechanisms", "write"))
