@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nsm_sdk.api import Connection
+from nsm_sdk.core import Runtime, Service
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NsmError
 from nsm_sdk.mechanisms.desired import Desired, desired, diff
 from nsm_sdk.mechanisms.ledger import Ledger, Record, RecordedEnd
@@ -43,14 +44,32 @@ class _Side:
         return self.namespace.link(name=self.want.name)
 
 
-class KernelDatapath:
-    """Joins namespaces with veth pairs. `state`: the folder of its records, None for memory only."""
+class KernelDatapath(Service):
+    """Joins namespaces with veth pairs. `state`: the folder of its records, None for memory only.
 
-    def __init__(self, netlink: Netlink, *, name: str, state: Path | None = None) -> None:
+    `orphan_timeout`: seconds from the start after which what nobody has claimed is removed; None: never.
+    """
+
+    def __init__(
+        self, netlink: Netlink, *, name: str, state: Path | None = None, orphan_timeout: float | None = 600.0
+    ) -> None:
         self.name = name
+        self.state = state
+        self.orphan_timeout = orphan_timeout
         self._netlink = netlink
-        self._ledger = Ledger(state)
+        self._ledger = Ledger(None)
         self._claimed: set[str] = set()
+
+    async def start(self, runtime: Runtime) -> None:
+        """Reads the records; FailedPrecondition where the folder cannot be used."""
+        self._ledger = await self._netlink.run(lambda _: Ledger(self.state))
+        self._claimed.clear()
+        if self.orphan_timeout is not None and self._ledger.all():
+            runtime.after(self.orphan_timeout, lambda: runtime.spawn(self.sweep, "sweep of orphans"))
+
+    async def stop(self) -> None:
+        """Ends the netlink thread; what is joined stays joined."""
+        await self._netlink.aclose()
 
     async def join(self, joint: Joint) -> None:
         wants = [
@@ -83,9 +102,6 @@ class KernelDatapath:
 
     def ids(self) -> Iterable[str]:
         return [record.connection for record in self._ledger.all()]
-
-    async def aclose(self) -> None:
-        await self._netlink.aclose()
 
     # everything below runs on the netlink thread
 

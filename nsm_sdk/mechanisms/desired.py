@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from nsm_sdk.api import Connection, Mechanism
+from nsm_sdk.api import Connection, Mechanism, check_interface_name, policy_source
 from nsm_sdk.errors import InvalidRequest
 from nsm_sdk.mechanisms.model import (
     MAIN_TABLE,
@@ -30,7 +30,6 @@ from nsm_sdk.mechanisms.model import (
     Rule,
     SetLink,
 )
-from nsm_sdk.mechanisms.names import check_interface_name
 from nsm_sdk.mechanisms.parse import address, destination, ip_text, mac_text, ports, protocol
 from nsm_sdk.mechanisms.tags import FAR, NEAR, Tag
 
@@ -61,7 +60,8 @@ def desired(conn: Connection, mechanism: Mechanism, tag: Tag) -> Desired:
     near = tag.role == NEAR
     context = conn.context
     ip = context.ip_context
-    name = check_interface_name(mechanism.parameters.get("name", ""), where=f"the {tag.role} side's mechanism")
+    name = mechanism.parameters.get("name", "")
+    check_interface_name(name)
     own = _addresses(ip.src_ip_addrs if near else ip.dst_ip_addrs, "src_ip_addrs" if near else "dst_ip_addrs")
     others = _addresses(ip.dst_ip_addrs if near else ip.src_ip_addrs, "dst_ip_addrs" if near else "src_ip_addrs")
     explicit = [(r.prefix, r.nextHop) for r in (ip.src_routes if near else ip.dst_routes)]
@@ -161,7 +161,8 @@ def _policies(conn: Connection, own: list[Address], others: list[Address], tag: 
             f"{len(policies)} policy routes in one connection", hint=f"at most {_MAX_POLICIES // 2} are possible"
         )
     for position, policy in enumerate(policies):
-        src, bits = destination(getattr(policy, "from"), "policies.from") if getattr(policy, "from") else ("", 0)
+        source = policy_source(policy)
+        src, bits = destination(source, "policies.from") if source else ("", 0)
         given = [(one.prefix, one.nextHop) for one in policy.routes]
         if src:
             families = [6 if ":" in src else 4]

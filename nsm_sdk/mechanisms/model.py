@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-OURS = 99
-"""The protocol number on every address, route, rule and neighbour that we make."""
+OURS = 78
+"""The protocol number on every address, route, rule and neighbour that we make; no routing daemon has it."""
 MAIN_TABLE = 254
 
 

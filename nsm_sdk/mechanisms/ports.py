@@ -2,8 +2,8 @@
 """What this room needs from outside: a kernel to talk to, and a datapath to join connections with.
 
 Does:  Protocols only. `Netlink` owns one thread; functions handed to `run` do their work there, one after the other,
-       on a `Kernel`; `nsm_sdk.netlink` has the real one and a fake in memory. `Datapath` is what the forwarder's element
-       uses; `KernelDatapath` and `SimulatedDatapath` implement it.
+       on a `Kernel`; `nsm_sdk.netlink` has the real one and a fake in memory. `Datapath` is what the forwarder's
+       element uses; `KernelDatapath` and `SimulatedDatapath` implement it.
 Place: above nothing; adapters implement these structurally.
 State: none.
 """
@@ -63,7 +63,7 @@ class Kernel(Protocol):
         """
 
     def join(self, near: Namespace, a: NewEnd, far: Namespace, b: NewEnd) -> tuple[int, int]:
-        """Makes one veth pair with an end in each namespace; returns the indexes. AlreadyExists where a name is taken."""
+        """Makes one veth pair with an end in each namespace; returns the indexes. AlreadyExists for a taken name."""
 
 
 class LinkEvent(Protocol):
@@ -134,5 +134,3 @@ class Datapath(Protocol):
 
     def ids(self) -> Iterable[str]:
         """The connections that are joined now."""
-
-    async def aclose(self) -> None: ...

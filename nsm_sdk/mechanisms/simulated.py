@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nsm_sdk.api import Connection
-from nsm_sdk.mechanisms.names import check_interface_name
+from nsm_sdk.api import Connection, check_interface_name
 from nsm_sdk.mechanisms.ports import Joint
 
 
@@ -23,10 +22,10 @@ class SimulatedDatapath:
         self._joined: set[str] = set()
 
     async def join(self, joint: Joint) -> None:
-        for side, mechanism in (("client", joint.near), ("endpoint", joint.far)):
+        for mechanism in (joint.near, joint.far):
             name = mechanism.parameters.get("name", "")
             if name:
-                check_interface_name(name, where=f"the {side}'s mechanism")
+                check_interface_name(name)
         self._joined.add(joint.id)
 
     async def part(self, conn: Connection) -> None:
@@ -37,6 +36,3 @@ class SimulatedDatapath:
 
     def ids(self) -> Iterable[str]:
         return list(self._joined)
-
-    async def aclose(self) -> None:
-        self._joined.clear()

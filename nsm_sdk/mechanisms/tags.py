@@ -3,8 +3,8 @@
 
 Does:  derives from (forwarder, role, first segment id, connection id) a MAC, a link alias, a file name and a block of
        routing tables. A MAC can be given in the message that makes a link and an alias cannot, so a link is known
-       as ours from the moment it exists. Tables are numbers of 31 bits: 22 bits of hash above 8 bits of position, so that
-       two connections in one namespace do not meet and a rule left over is found without any memory of it.
+       as ours from the moment it exists. Tables are numbers of 31 bits: 22 bits of hash above 8 bits of position, so
+       that two connections in one namespace do not meet and a rule left over is found without any memory of it.
 Place: under `desired` and the datapath.
 State: none.
 """

@@ -18,11 +18,14 @@ from nsm_sdk.netlink.namespaces import (
     temporary_namespace,
     unique_name,
 )
+from nsm_sdk.netlink.probe import Capabilities, Capability, probe, probe_now
 from nsm_sdk.netlink.sockets import namespace_path, open_namespace
 from nsm_sdk.netlink.thread import NetlinkThread
 from nsm_sdk.netlink.watch import LinkEvent, SocketWatch
 
 __all__ = [
+    "Capabilities",
+    "Capability",
     "FakeNamespace",
     "FakeNetlink",
     "KernelAdapter",
@@ -35,6 +38,8 @@ __all__ = [
     "namespace_path",
     "namespace_url",
     "open_namespace",
+    "probe",
+    "probe_now",
     "run_inside",
     "temporary_namespace",
     "unique_name",

@@ -3,7 +3,8 @@
 
 Does:  encodes requests and decodes dumps and notifications of links, addresses, routes, rules and neighbours. pyroute2
        does the same for every object there is, at 0.2 to 0.5 ms a message; plumbing takes fifteen of them and the
-       kernel needs less than that for each, so these few are written out. The tests compare both directions with pyroute2.
+       kernel needs less than that for each, so these few are written out. The tests compare both directions with
+       pyroute2.
 Place: under the socket; pure.
 State: none.
 """
@@ -92,6 +93,18 @@ def pair(a: NewEnd, a_index: int, b: NewEnd, b_index: int, b_namespace: int) -> 
 
 def _end(end: NewEnd) -> bytes:
     return _text(3, end.name) + _attr(1, _mac(end.mac)) + (_u32(4, end.mtu) if end.mtu else b"")
+
+
+def attribute(kind: int, data: bytes) -> bytes:
+    """One attribute, padded."""
+    return _attr(kind, data)
+
+
+def new_link(name: str, kind: str, data: bytes, lower: int) -> bytearray:
+    """An interface of any kind, with the attributes of its kind, on top of `lower` (0: none)."""
+    info = _text(1, kind) + (_attr(2 | _NESTED, data) if data else b"")
+    body = _LINK.pack(0, 0, 0, 0, 0) + _text(3, name) + (_u32(5, lower) if lower else b"") + _attr(18 | _NESTED, info)
+    return message(NEWLINK, ACK | CREATE | EXCL, body)
 
 
 def delete_link(index: int) -> bytearray:

@@ -2,8 +2,8 @@
 """Namespaces by URL, and netlink sockets inside them.
 
 Does:  turns `file:///run/netns/NAME`, `/proc/PID/ns/net` or a descriptor into an open namespace file, checked to be
-       one; enters it in a thread that ends afterwards, to open a socket or run a function there; sends batches of messages
-       and collects the answers.
+       one; enters it in a thread that ends afterwards, to open a socket or run a function there; sends batches of
+       messages and collects the answers.
 Place: under the kernel adapter, the watch and the probe.
 State: a socket's sequence counter.
 """

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.mechanisms.ports import Kernel
 from nsm_sdk.netlink.kernel import KernelAdapter
 from nsm_sdk.netlink.watch import SocketWatch
@@ -35,11 +34,8 @@ class NetlinkThread:
         self._idle = idle
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._closed = False
 
     async def run(self, fn: Callable[[Kernel], T]) -> T:
-        if self._closed:
-            raise FailedPrecondition("this netlink thread is closed", hint="make a new one for each run")
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
@@ -53,8 +49,7 @@ class NetlinkThread:
         return await SocketWatch.open(url)
 
     async def aclose(self) -> None:
-        """Ends the thread after the jobs that are queued; may be repeated."""
-        self._closed = True
+        """Ends the thread after the jobs that are queued; a later job starts another."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._jobs.put(None)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forwarder's heart: joins the two legs of a connection once the far side has answered.
+
+Does:  after the next hop has answered, makes the near and the far mechanism one datapath; a refresh verifies and
+       repairs; a close removes. What the far side said is found in FAR_MECHANISM.
+Place: behind `Mechanisms(KERNEL=...)` or with nothing in between above TranslateMechanism.
+State: the datapath's; this element has none.
+"""
+
+from __future__ import annotations
+
+from nsm_sdk.api import KERNEL, Connection, Request
+from nsm_sdk.core import Call, Element, Next
+from nsm_sdk.errors import FailedPrecondition
+from nsm_sdk.mechanisms.ports import Datapath, Joint
+from nsm_sdk.mechanisms.slots import far_mechanism
+
+
+class KernelForward(Element):
+    """Join kernel interfaces with `datapath`."""
+
+    unique = True
+
+    def __init__(self, datapath: Datapath) -> None:
+        self.datapath = datapath
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        conn = await next.request(call, request)
+        far = far_mechanism(call)
+        if far is None or far.type != KERNEL or conn.mechanism.type != KERNEL:
+            kinds = [one.type[:64] if one is not None and one.type else "no mechanism" for one in (conn.mechanism, far)]
+            raise FailedPrecondition(
+                f"a client with {kinds[0]} and an endpoint with {kinds[1]} cannot be joined here",
+                hint=f"this forwarder joins {KERNEL} with {KERNEL}",
+            )
+        await self.datapath.join(Joint(connection=conn, near=conn.mechanism, far=far))
+        return conn
+
+    async def close(self, call: Call, conn: Connection, next: Next) -> None:
+        try:
+            await self.datapath.part(conn)
+        finally:
+            await next.close(call, conn)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which mechanism: the first of the caller's preferences that can be built.
+
+Does:  a connection that has a mechanism goes to that type's branch. One without tries the preferences in the caller's
+       order, each on a copy of the request, closing below what failed before the next try. Close goes to the branch
+       that was tried last, else that of the connection's type, and below in any case.
+Place: servers: endpoints, and forwarders for the side that faces the client.
+State: the type tried last, in a slot; branches are bound onto the same next.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nsm_sdk.api import Connection, Request
+from nsm_sdk.core import END, Call, Element, Layer, Next, Observer, Place, Slot, cleanup_time
+from nsm_sdk.errors import Cancelled, DeadlineExceeded, FailedPrecondition, InvalidRequest, NsmError
+from nsm_sdk.mechanisms.slots import note_interface
+
+logger = logging.getLogger("nsm_sdk.mechanisms")
+_UNDO = 2.0
+
+
+class Mechanisms(Element):
+    """One branch for each mechanism type: `Mechanisms(KERNEL=KernelServer())`."""
+
+    def __init__(self, branches: Mapping[str, Layer[Next]] | None = None, /, **more: Layer[Next]) -> None:
+        self.branches: dict[str, Layer[Next]] = {**(branches or {}), **more}
+        self._tried = Slot[str]("mechanism tried")
+
+    def children(self) -> Mapping[str, Layer[Next]]:
+        return self.branches
+
+    def bind(self, next: Next, observe: Observer | None = None) -> Next:
+        bound = {kind: branch.bind(next, observe) for kind, branch in self.branches.items()}
+
+        async def request(call: Call, request: Request) -> Connection:
+            return await self._request(call, request, bound)
+
+        async def close(call: Call, conn: Connection) -> None:
+            # a request that failed may have left no mechanism in the connection, and what is unknown has things below
+            kind = self._tried.pop(call) or conn.mechanism.type
+            await bound.get(kind, next).close(call, conn)
+
+        verbs: list[Callable[[Any, Any], Any]] = [request, close]
+        if observe is not None:
+            verbs = [observe.wrap(Place(self, verb.__name__), verb) for verb in verbs]
+        own = tuple(closer for branch in self.branches.values() for closer in branch.bind(END).closers)
+        return Next(verbs[0], verbs[1], own + next.closers)
+
+    async def _request(self, call: Call, request: Request, bound: Mapping[str, Next]) -> Connection:
+        kind = request.connection.mechanism.type
+        if kind:
+            branch = bound.get(kind)
+            if branch is None:
+                raise InvalidRequest(f"unsupported mechanism: {kind[:64]!r}", hint=self._hint())
+            self._tried.set(call, kind)
+            return _noted(await branch.request(call, request))
+        wanted = [one for one in request.mechanism_preferences if one.type in bound]
+        failures: list[tuple[str, NsmError]] = []
+        for position, preference in enumerate(wanted):
+            last = position == len(wanted) - 1
+            attempt = request
+            if not last:
+                attempt = Request()
+                attempt.CopyFrom(request)
+            attempt.connection.mechanism.CopyFrom(preference)
+            self._tried.set(call, preference.type)
+            try:
+                return _noted(await bound[preference.type].request(call, attempt))
+            except (Cancelled, DeadlineExceeded):
+                raise
+            except NsmError as error:
+                failures.append((preference.type, error))
+                if not last:
+                    await self._undo(call, attempt.connection, bound[preference.type])
+        raise self._nothing(request, failures)
+
+    async def _undo(self, call: Call, conn: Connection, branch: Next) -> None:
+        with cleanup_time(_UNDO):
+            try:
+                await branch.close(call, conn)
+            except NsmError as error:
+                logger.warning("closing after a mechanism that could not be built: %s", error)
+
+    def _nothing(self, request: Request, failures: list[tuple[str, NsmError]]) -> NsmError:
+        if len(failures) == 1:
+            # the caller is to read the very error, with the hop where it arose
+            return failures[0][1]
+        text = "cannot support any of the requested mechanism"
+        if not failures:
+            asked = ", ".join(one.type[:64] for one in request.mechanism_preferences) or "none"
+            return FailedPrecondition(f"{text} (asked for: {asked})", hint=self._hint())
+        last = failures[-1][1]
+        causes = "; ".join(f"{kind}: {error.message}" for kind, error in failures)
+        return type(last)(f"{text}: {causes}", hint=last.hint, status=last.status, trail=last.trail)
+
+    def _hint(self) -> str:
+        return f"this hop supports {', '.join(self.branches) or 'none'}; ask for one of these"
+
+
+def _noted(conn: Connection) -> Connection:
+    note_interface(conn, "server_interface", conn.mechanism)
+    return conn
+
+
+class MechanismPriority(Element):
+    """Put preferences of these types first, in this order; the others keep theirs. Types in any case of letters."""
+
+    def __init__(self, *types: str) -> None:
+        self.types = types
+        self._rank = {kind.upper(): rank for rank, kind in reversed(list(enumerate(types)))}
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        before = list(request.mechanism_preferences)
+        after = sorted(before, key=lambda one: self._rank.get(one.type, len(self.types)))
+        if after != before:
+            del request.mechanism_preferences[:]
+            request.mechanism_preferences.extend(after)
+        return await next.request(call, request)
