@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokens: what a hop says of itself, and what it reads in those of others.
+
+Does:  `TokenGenerator` makes JWTs for peers; `claims` reads subject, audience and expiry of a JWT without verifying it.
+       A token is made once per peer and handed out again while at least 95 % of its life is left, so that a request
+       pays for a look-up and not for a signature.
+Place: the transport attaches tokens to what goes out; `UpdateToken` writes them into paths.
+State: tokens by peer, bounded; the clock of the role that serves it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import json
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from nsm_sdk.core import Runtime, Service
+from nsm_sdk.security.identity import Signer, Source
+from nsm_sdk.security.spiffe_id import is_spiffe_id
+
+MAX_LIFETIME = 600.0
+"""Seconds that a token lives unless told otherwise."""
+FRESH = 0.95
+"""Share of its life that a token must have left to be handed out again."""
+
+LONGEST = 16_384
+"""Characters; a longer token is not looked into."""
+_PEERS = 1024
+
+
+class TokenSource(Protocol):
+    """Gives tokens for peers."""
+
+    def token(self, peer: str) -> tuple[str, float]:
+        """A token for the peer of that SPIFFE id (empty: unknown), and its expiry in seconds since the epoch."""
+        ...
+
+
+class TokenGenerator(Service):
+    """Makes tokens that live `max_lifetime` seconds, or shorter if a certificate ends sooner.
+
+    Served with a role (as part of a chain, or in `Role(services=…)`) it goes by the role's clock.
+    """
+
+    shareable: ClassVar[bool] = True
+
+    def __init__(
+        self, source: Source, *, max_lifetime: float = MAX_LIFETIME, wall: Callable[[], float] = time.time
+    ) -> None:
+        self.source = source
+        self.max_lifetime = max_lifetime
+        self._wall = wall
+        self._made: OrderedDict[tuple[str, float], _Made] = OrderedDict()
+
+    async def start(self, runtime: Runtime) -> None:
+        self._wall = runtime.clock.wall
+        self._made.clear()
+
+    def token(self, peer: str = "", *, peer_not_after: float = math.inf) -> tuple[str, float]:
+        """A token for `peer`, and its expiry; `peer_not_after` is when the peer's certificate ends.
+
+        The source's error when there is no identity.
+        """
+        signer = self.source.signer()
+        now = self._wall()
+        key = (peer, peer_not_after)
+        made = self._made.get(key)
+        # A clock that was set back makes a cached token look newer than it is; then make another.
+        if made is not None and made.signer is signer and made.made <= now <= made.until:
+            return made.token, made.expires
+        expires = min(now + self.max_lifetime, signer.not_after, peer_not_after)
+        body: dict[str, Any] = {"sub": signer.subject}
+        if is_spiffe_id(peer):
+            body["aud"] = [peer]
+        body["exp"] = math.floor(expires)
+        token = signer.sign(body)
+        self._made[key] = _Made(token, expires, signer, now, now + (1 - FRESH) * (expires - now))
+        self._made.move_to_end(key)
+        if len(self._made) > _PEERS:
+            self._made.popitem(last=False)
+        return token, expires
+
+    def __repr__(self) -> str:
+        return f"TokenGenerator({self.source!r}, max_lifetime={self.max_lifetime})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    token: str
+    expires: float
+    signer: Signer
+    made: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says; nothing of it is verified."""
+
+    subject: str = ""
+    audience: tuple[str, ...] = ()
+    expires: float | None = None
+    """Seconds since the epoch; None when the token does not say."""
+
+
+NOTHING = Claims()
+"""What anything but a JWT says."""
+
+
+@functools.lru_cache(maxsize=1024)
+def claims(token: str) -> Claims:
+    """Subject, audience and expiry of a JWT. Total: anything else gives `NOTHING`."""
+    parts = token.split(".")
+    if len(parts) != 3 or len(token) > LONGEST:
+        return NOTHING
+    body = parts[1]
+    try:
+        found = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        return NOTHING
+    if not isinstance(found, dict):
+        return NOTHING
+    subject = found.get("sub")
+    return Claims(
+        subject if isinstance(subject, str) else "", _audience(found.get("aud")), _numeric_date(found.get("exp"))
+    )
+
+
+def _audience(found: object) -> tuple[str, ...]:
+    if isinstance(found, str):
+        return (found,)
+    if isinstance(found, list):
+        return tuple(one for one in found if isinstance(one, str))
+    return ()
+
+
+def _numeric_date(found: object) -> float | None:
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        return None
+    try:
+        at = float(found)
+    except OverflowError:
+        return None
+    return at if math.isfinite(at) else None
