@@ -1,0 +1,47 @@
+# `make demo` and `make test` are all a newcomer needs. Both set up what they need first.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+PY := .venv/bin/python
+OTHER_PYTHONS := $(shell for p in python3.12 python3.13; do $$p -c 'import venv, ensurepip' 2>/dev/null && echo $$p; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint docs bench system clean .venv
+
+help:  ## show the targets
+	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv: .venv/ready  ## the virtual environment, with the `nsm` command in it
+
+.venv/ready: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed: apt-get install python3 python3-venv" >&2; exit 1; }
+	@echo "Setting up .venv with $(PYTHON) ..."
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch .venv/ready
+
+system:  ## as root: the system packages that demo and tests use, where they are missing
+	@tools/system_packages
+
+demo: .venv/ready system  ## a whole mesh on this machine, with real packets
+	@.venv/bin/nsm demo
+
+test: .venv/ready system  ## the whole suite
+	@$(PY) -m pytest
+
+test-all: test  ## the whole suite, and again on every other supported Python that is installed
+	@for p in $(OTHER_PYTHONS); do tools/test_with $$p || exit 1; done
+	@test -n "$(OTHER_PYTHONS)" || echo "skipped: no other supported Python is installed"
+
+lint: .venv/ready  ## style, types, import rules
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+bench: .venv/ready system  ## all benchmarks; prints tables
+	@$(PY) -m benchmarks
+
+clean:  ## remove what the targets above made
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
