@@ -80,6 +80,11 @@ def host_network(address: Address) -> Network:
     return IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
 
 
+def any_in(addresses: Iterable[Address], networks: Iterable[Network]) -> bool:
+    """True where one of the addresses lies in one of the networks."""
+    return any(address in network for network in networks for address in addresses)
+
+
 def bounds(item: Address | Network) -> tuple[int, int]:
     """The first and the last number of an address or a prefix."""
     if isinstance(item, IPv4Network | IPv6Network):

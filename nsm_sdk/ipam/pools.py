@@ -21,7 +21,7 @@ Version = Literal[4, 6]
 
 # upstream peers look at this text
 EMPTY = "IPPool is empty"
-_EMPTY_HINT = "give the endpoint a larger or a further prefix, or exclude fewer"
+EMPTY_HINT = "give the endpoint a larger or a further prefix, or exclude fewer"
 
 
 class IpPool:
@@ -88,7 +88,7 @@ class IpPool:
             raise InvalidRequest(f"/{length} is no length of a prefix of IPv{self.version}")
         first = self._free.lowest_block(1 << (self._bits - length), 0, self._ranges(exclude))
         if first is None:
-            raise Exhausted(EMPTY, hint=_EMPTY_HINT)
+            raise Exhausted(EMPTY, hint=EMPTY_HINT)
         return self.pull_network(self._network(first, length))
 
     def pull_network(self, network: Network) -> Network:
@@ -133,7 +133,7 @@ class IpPool:
     def _lowest(self, start: int, avoid: Ranges) -> int:
         found = self._free.lowest(start, avoid)
         if found is None:
-            raise Exhausted(EMPTY, hint=_EMPTY_HINT)
+            raise Exhausted(EMPTY, hint=EMPTY_HINT)
         return found
 
     def _take(self, number: int) -> Address:

@@ -21,7 +21,8 @@ class Ranges:
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
         self._firsts: list[int] = []
         self._lasts: list[int] = []
-        for first, last in ranges:
+        # sorted, every one lands at the end: a long list from a peer costs no moving about
+        for first, last in sorted(ranges):
             self.add(first, last)
 
     def add(self, first: int, last: int) -> None:

@@ -111,5 +111,14 @@ DEVIATIONS: dict[tuple[str, str, str], str] = {
         "a request without a type is INVALID_ARGUMENT, not UNKNOWN; the text is the same"
     ),
     ("vl3-ipam-wire", "calls", "5"): ("a client that ends its sending side has done nothing wrong: OK, not UNKNOWN"),
+    ("tokens", "generator", "generator-6"): ("the peer's certificate ends the `exp` claim, too, not only the expiry"),
+    ("tokens", "generator", "generator-7"): ("the peer's certificate ends the `exp` claim, too, not only the expiry"),
+    ("pathing", "updatetoken_server", "updatetoken_server-20"): ("a close goes on whatever its path is like"),
+    ("pathing", "updatetoken_server", "updatetoken_server-22"): ("a close goes on whatever its path is like"),
+    ("pathing", "updatetoken_server", "updatetoken_server-24"): ("a close goes on without a path"),
+    ("pathing", "updatetoken_server", "updatetoken_server-28"): ("a close goes on without a token of our own"),
+    ("vl3-ipam-wire", "events", "55"): (
+        "a stream that failed has given its prefix back, so the lowest is free again; theirs is lost for good"
+    ),
 }
 """(file, section, case) -> why we answer otherwise."""
