@@ -150,6 +150,7 @@ from nsm_sdk.api.path import (
     set_expiry,
     state_name,
     timestamp,
+    without_tokens,
 )
 from nsm_sdk.api.selectors import (
     keys,
@@ -275,4 +276,5 @@ __all__ = [
     "url_groups",
     "validate",
     "with_client_info",
+    "without_tokens",
 ]

@@ -102,6 +102,16 @@ def describe(conn: Connection) -> str:
     return " ".join(words)
 
 
+def without_tokens(conn: Connection) -> Connection:
+    """A copy for printing and logging: each token is replaced by "...", everything else is as it was."""
+    copy = Connection()
+    copy.CopyFrom(conn)
+    for hop in copy.path.path_segments:
+        if hop.token:
+            hop.token = "..."
+    return copy
+
+
 def _short(text: str) -> str:
     """A peer's text for a log line: no control characters, no more than a line can take."""
     cut = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -111,9 +111,11 @@ class Target:
 
 def _problem(network: str, address: str) -> str:
     """What is wrong with the address; empty if nothing is."""
+    if any("\ud800" <= letter <= "\udfff" for letter in address):
+        return "is not valid Unicode"
     if network == "tcp":
         found = _TCP.fullmatch(address)
-        if found is None:
+        if found is None or not address.isprintable():
             return "is not host:port"
         return "" if int(found[2]) <= 65535 else "has a port above 65535"
     if network == "inproc":
@@ -122,7 +124,7 @@ def _problem(network: str, address: str) -> str:
         return "has no path"
     if "\x00" in address:
         return "contains a zero byte"
-    length = len(address.encode("utf-8", "surrogateescape"))
+    length = len(address.encode())
     return f"has {length} bytes, but a unix socket path at most {MAX_SOCKET_PATH}" if length > MAX_SOCKET_PATH else ""
 
 

@@ -27,6 +27,7 @@ from nsm_sdk.api import (
     segment,
     set_expiry,
     timestamp,
+    without_tokens,
 )
 from nsm_sdk.errors import InvalidRequest
 
@@ -107,6 +108,18 @@ def test_describe_is_one_short_printable_line(id: str, service: str, hops: list[
     assert text.isprintable()
     assert len(text) < 16_000
     assert TOKEN not in text
+
+
+def test_a_copy_without_tokens_may_be_printed() -> None:
+    conn = connection(1, "nsc", "nsmgr")
+    conn.path.path_segments[0].token = ""
+    shown = without_tokens(conn)
+    assert TOKEN not in str(shown)
+    assert [hop.token for hop in shown.path.path_segments] == ["", "..."]
+    shown.path.path_segments[1].token = TOKEN
+    assert shown == conn
+    bare = Connection(id="a")
+    assert without_tokens(bare) == bare
 
 
 def test_describe_bounds_what_a_peer_sends() -> None:
