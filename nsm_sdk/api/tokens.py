@@ -35,4 +35,5 @@ def subject(token: str) -> str:
     except (ValueError, binascii.Error, RecursionError):
         return ""
     found = claims.get("sub") if isinstance(claims, dict) else None
-    return found if isinstance(found, str) else ""
+    # JSON can spell half a character, which nothing that hashes or sends the subject could encode
+    return found if isinstance(found, str) and not any("\ud800" <= letter <= "\udfff" for letter in found) else ""
