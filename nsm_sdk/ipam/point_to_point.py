@@ -54,7 +54,7 @@ class PointToPointIpam(Element):
         context = request.connection.context.ip_context
         excluded = readable_networks(context.excluded_prefixes)
         lease = self._lease.get(call)
-        if lease is None:
+        if lease is None or not self._supply.holds(lease.pool):
             lease = self._lease.set(call, self._first(context, excluded))
         elif any_in((lease.src, lease.dst), excluded):
             self._move(lease, excluded)

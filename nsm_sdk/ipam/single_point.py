@@ -81,7 +81,7 @@ class SinglePointIpam(Element):
         context = request.connection.context.ip_context
         excluded = readable_networks(context.excluded_prefixes)
         lease = self._lease.get(call)
-        if lease is None:
+        if lease is None or not self._supply.holds(lease.taken[0]):
             lease = self._lease.set(call, self._brought(context, excluded) or _Lease(*self._supply.pull(excluded)))
         elif any_in((lease.taken[1],), excluded):
             self._move(lease, excluded)

@@ -46,6 +46,10 @@ class Supply(Service):
     async def start(self, runtime: Runtime) -> None:
         self.reset()
 
+    def holds(self, pool: IpPool) -> bool:
+        """True for a pool of ours; one from before a restart is not."""
+        return any(pool is own for own in self.pools)
+
     def pool_of(self, address: Address) -> IpPool | None:
         """The pool that `address` belongs to, free or not; None where it is not ours."""
         for prefix, pool in zip(self.prefixes, self.pools, strict=True):
