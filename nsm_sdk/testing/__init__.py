@@ -9,13 +9,15 @@ State: none.
 
 from __future__ import annotations
 
-from nsm_sdk.testing.begin import OpenState
+from nsm_sdk.testing.contract import POINTS, Contract, ContractError, check_element
 from nsm_sdk.testing.doubles import Answer, FailTimes, Gate, Lose, Park, Probe
+from nsm_sdk.testing.faults import Ended, Fault, Faults, explore, fault_points
 from nsm_sdk.testing.leaks import LASTING_THREADS, Holdings
 from nsm_sdk.testing.rig import Driven, Left, Rig, drive, rig, with_begin
 from nsm_sdk.testing.samples import sample_connection, sample_endpoint, sample_request, sample_service
 from nsm_sdk.testing.seen import Passed, Seen
 from nsm_sdk.testing.settle import settled
+from nsm_sdk.testing.streams import Entries, Feed, RegistryFailTimes, RegistryProbe, bind_registry, bind_watch
 from nsm_sdk.testing.tasks import LeakError
 from nsm_sdk.testing.virtual import (
     DAY,
@@ -31,26 +33,40 @@ from nsm_sdk.testing.virtual import (
 __all__ = [
     "DAY",
     "LASTING_THREADS",
+    "POINTS",
     "START_WALL",
     "Answer",
+    "Contract",
+    "ContractError",
     "Driven",
+    "Ended",
+    "Entries",
     "FailTimes",
+    "Fault",
+    "Faults",
+    "Feed",
     "Gate",
     "Holdings",
     "LeakError",
     "Left",
     "Lose",
-    "OpenState",
     "Park",
     "Passed",
     "Probe",
+    "RegistryFailTimes",
+    "RegistryProbe",
     "Rig",
     "Seen",
     "VirtualClock",
     "VirtualLoop",
     "VirtualTimeError",
+    "bind_registry",
+    "bind_watch",
+    "check_element",
     "current_clock",
     "drive",
+    "explore",
+    "fault_points",
     "rig",
     "run_virtual",
     "sample_connection",

@@ -10,7 +10,7 @@ State: a role that is served while the rig is open.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ import anyio.lowlevel
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Bound, Call, Chain, Clock, Layer, Next, Observer, Place, Role, Running, Runtime, State
 from nsm_sdk.core.order import owns_slot
-from nsm_sdk.testing.begin import make_begin
+from nsm_sdk.elements import Begin
 from nsm_sdk.testing.samples import sample_request
 from nsm_sdk.testing.seen import Seen, copied
 from nsm_sdk.testing.settle import settled
@@ -120,7 +120,6 @@ class Rig:
         self.last: Connection | None = None
         """The answer of the latest request (a copy)."""
         self._states = states
-        self._first: Connection | None = None
         assert running.bound.connection is not None
         self._next = running.bound.connection
 
@@ -168,14 +167,19 @@ class Rig:
         else:
             await self._next.close(self.call(**fields), message)
 
+    @property
+    def states(self) -> list[State]:
+        """The state of every connection that was seen, oldest first; also of those that are closed."""
+        return list(self._states.found.values())
+
     async def left(self) -> Left:
         """What is there once everything that can run has run; it takes no time."""
         await settled()
-        return Left(slots=sorted(self._slots()), tasks=sorted(self.runtime.running), timers=len(self.runtime.timers))
-
-    def _slots(self) -> Iterator[str]:
-        for state in self._states.found.values():
-            yield from state.leftovers()
+        return Left(
+            slots=sorted(name for state in self.states for name in state.leftovers()),
+            tasks=sorted(self.runtime.running),
+            timers=len(self.runtime.timers),
+        )
 
 
 def with_begin(*elements: Layer[Next]) -> Chain[Next]:
@@ -184,7 +188,7 @@ def with_begin(*elements: Layer[Next]) -> Chain[Next]:
     inside = list(plain.walk())
     needed = any(owns_slot(layer) or any(kind.gives_state for kind in layer.needs) for layer in inside)
     if needed and not any(layer.gives_state for layer in inside):
-        return Chain("rig", make_begin(), *elements)
+        return Chain("rig", Begin(), *elements)
     return plain
 
 

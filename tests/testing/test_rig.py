@@ -77,7 +77,7 @@ async def test_what_is_left_is_named() -> None:
     assert done.held.slots == ["kept"]
     assert done.left.slots == ["kept"]
     assert done.left.tasks == ["keeper"]
-    assert done.left.timers == 1
+    assert done.left.timers == 2, "its own, and the one with which Begin closes again"
     assert done.left
 
 
