@@ -120,5 +120,23 @@ DEVIATIONS: dict[tuple[str, str, str], str] = {
     ("vl3-ipam-wire", "events", "55"): (
         "a stream that failed has given its prefix back, so the lowest is free again; theirs is lost for good"
     ),
+    ("pathing", "refresh_client", "refresh_client-5"): ("never sooner than 50 ms: a storm helps nobody"),
+    ("pathing", "refresh_client", "refresh_client-6"): ("never sooner than 50 ms: a storm helps nobody"),
+    ("pathing", "refresh_client", "refresh_client-8"): ("never sooner than 50 ms, and slower while tokens stay past"),
+    ("pathing", "refresh_client", "refresh_client-9"): ("nothing in the path expires, so nothing is refreshed"),
+    ("pathing", "refresh_client", "refresh_client-15"): ("a segment without expiry is left out of the reckoning"),
+    ("pathing", "refresh_client", "refresh_client-16"): ("never sooner than 50 ms, and slower while tokens stay past"),
+    ("pathing", "timeout_server", "timeout_server-5"): (
+        "a deadline that is longer than the token lives leaves a tenth of the life for the close; nothing ends at once"
+    ),
+    ("pathing", "timeout_server", "timeout_server-8"): (
+        "an expired caller is refused; theirs builds, and closes at once"
+    ),
+    ("pathing", "timeout_server", "timeout_server-9"): (
+        "an expired caller is refused; theirs builds, and closes at once"
+    ),
+    ("pathing", "timeout_server", "timeout_server-10"): (
+        "an expired caller is refused; theirs builds, and closes at once"
+    ),
 }
 """(file, section, case) -> why we answer otherwise."""
