@@ -138,6 +138,8 @@ class NamespaceAdapter:
         return [codec.link(body) for body in self.channel.dump(codec.dump_links())]
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
+        if not name and not index:
+            return None
         try:
             body = self.channel.get(codec.get_link(name=name, index=index))
         except Refused as error:
