@@ -208,6 +208,7 @@ class Role:
                 tasks.cancel_scope.cancel()
         finally:
             if runtime is not None:
+                runtime.refuse()
                 runtime.timers.close()
             if running is not None:
                 running._ended.set()

@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 from nsm_sdk.core.clock import Clock, SystemClock
 from nsm_sdk.core.show import where
 from nsm_sdk.core.timers import Timer, TimerHeap
-from nsm_sdk.errors import Cancelled, DeadlineExceeded, Internal, NsmError
+from nsm_sdk.errors import Cancelled, DeadlineExceeded, Internal, NsmError, Unavailable
 
 logger = logging.getLogger("nsm_sdk.core")
 T = TypeVar("T")
@@ -45,6 +45,8 @@ class Runtime:
         self._tasks = tasks
         self._closing = False
         self._calls = 0
+        self._streams: set[anyio.CancelScope] = set()
+        self._at_drain: list[Callable[[], object]] = []
         self._idle = anyio.Event()
 
     def spawn(self, fn: Callable[[], Awaitable[object]], name: str) -> anyio.CancelScope:
@@ -74,27 +76,40 @@ class Runtime:
         """Run the plain function `fn` after `delay` seconds; it must only post or spawn."""
         return self.timers.at(self.clock.now() + delay, fn)
 
-    async def serve(self, run: Callable[[float], Coroutine[Any, Any, T]], remaining: float, what: str) -> T:
+    async def serve(
+        self, run: Callable[[float], Coroutine[Any, Any, T]], remaining: float, what: str, *, stream: bool = False
+    ) -> T:
         """Run one call of a peer as a task of this role and wait for it.
 
         `run` gets the deadline by `clock.now()`; `remaining` is the caller's time in seconds, maybe infinite. When the
         waiting task is cancelled natively (grpc.aio does that), the call's own scope is cancelled instead, and its
-        clean-up goes on in this role.
+        clean-up goes on in this role. A `stream` may last for ever, so a role that drains ends it.
         """
+        result, scope = self.launch(run, remaining, what, stream=stream)
+        try:
+            return await result
+        except asyncio.CancelledError:
+            scope.cancel()
+            if result.done() and not result.cancelled():
+                result.exception()
+            raise
+
+    def launch(
+        self, run: Callable[[float], Coroutine[Any, Any, T]], remaining: float, what: str, *, stream: bool = False
+    ) -> tuple[asyncio.Future[T], anyio.CancelScope]:
+        """Like `serve`, for an edge that does something else meanwhile: the call's result and its scope."""
         if self._closing:
-            raise Cancelled("shutting down", hop=self.name, hint="call again when the hop is back")
+            raise Unavailable("shutting down", hop=self.name, hint="call again when the hop is back")
         deadline = (
             self.clock.now() + remaining - min(EARLY, remaining * EARLY_SHARE) if remaining < math.inf else math.inf
         )
         scope = anyio.CancelScope(deadline=deadline)
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._calls += 1
+        if stream:
+            self._streams.add(scope)
         self._tasks.start_soon(self._serve, run, scope, result, what, name=f"{self.name}: {what}")
-        try:
-            return await result
-        except asyncio.CancelledError:
-            scope.cancel()
-            raise
+        return result, scope
 
     async def _serve(
         self,
@@ -104,7 +119,7 @@ class Runtime:
         what: str,
     ) -> None:
         place = ""
-        error: NsmError = Cancelled(f"{what}: the hop was stopped", hop=self.name)
+        error: NsmError = Unavailable(f"{what}: the hop was stopped", hop=self.name)
         try:
             with scope:
                 try:
@@ -120,7 +135,8 @@ class Runtime:
             error = self.explain(raised)
         finally:
             self._calls -= 1
-            if not self._calls:
+            self._streams.discard(scope)
+            if self._closing:
                 self._idle.set()
             if not result.done():
                 result.set_exception(error)
@@ -133,6 +149,8 @@ class Runtime:
                 element=place,
                 hint="allow more time, or look why it is slow",
             )
+        if self._closing:
+            return Unavailable(f"{what}: shutting down", hop=self.name, hint="call again when the hop is back")
         return Cancelled(f"{what}: cancelled by the caller", hop=self.name, element=place)
 
     def explain(self, error: Exception) -> NsmError:
@@ -152,14 +170,37 @@ class Runtime:
         wrapped.__cause__ = error
         return wrapped
 
+    def at_drain(self, fn: Callable[[], object]) -> None:
+        """Run the plain function `fn` when the role begins to shut down."""
+        self._at_drain.append(fn)
+
     async def drain(self, seconds: float) -> bool:
-        """Refuse new calls and wait until those that run have ended; False when time ran out."""
-        self._closing = True
+        """Refuse new calls, wait until those that run have ended, then end the streams; False when time ran out."""
+        self.refuse()
+        for fn in self._at_drain:
+            fn()
         with anyio.move_on_after(seconds):
-            while self._calls:
-                self._idle = anyio.Event()
-                await self._idle.wait()
+            while self._calls > len(self._streams):
+                await self._one_ends()
+        for scope in list(self._streams):
+            scope.cancel()
+        with anyio.move_on_after(seconds):
+            while self._streams:
+                await self._one_ends()
         return not self._calls
+
+    def refuse(self) -> None:
+        """Take no more calls; those that run go on."""
+        self._closing = True
+
+    async def _one_ends(self) -> None:
+        self._idle = anyio.Event()
+        await self._idle.wait()
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new calls are taken."""
+        return not self._closing
 
     @property
     def calls(self) -> int:

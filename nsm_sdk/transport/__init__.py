@@ -1,1 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Transports: gRPC over Unix sockets and TCP, and calls within one process, behind `Dial` and `Listen`.
+
+Does:  re-exports what recipes, programs and applications need.
+Place: above the rooms of elements, below the recipes; the only room that knows gRPC.
+State: none.
+"""
+
+from __future__ import annotations
+
+from nsm_sdk.transport.address import Address, Scheme, parse
+from nsm_sdk.transport.dialer import Dialer, listen
+from nsm_sdk.transport.grpc_server import mount
+from nsm_sdk.transport.metadata import EXPIRES_KEY, PATH_KEY, TOKEN_KEY, TokenSource
+from nsm_sdk.transport.offers import Exchange, Extra
+
+__all__ = [
+    "EXPIRES_KEY",
+    "PATH_KEY",
+    "TOKEN_KEY",
+    "Address",
+    "Dialer",
+    "Exchange",
+    "Extra",
+    "Scheme",
+    "TokenSource",
+    "listen",
+    "mount",
+    "parse",
+]

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gRPC server of our own, on one address.
+
+Does:  binds, serves, answers health checks, and stops gracefully; a role that is killed breaks its connections.
+Place: behind `listen`.
+State: the server, while it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, asynccontextmanager
+
+import anyio
+import grpc.aio
+
+from nsm_sdk.core import Served
+from nsm_sdk.errors import AlreadyExists
+from nsm_sdk.transport import sockets
+from nsm_sdk.transport.address import Address, Scheme
+from nsm_sdk.transport.grpc_server import handlers
+from nsm_sdk.transport.health import Health
+from nsm_sdk.transport.offers import Extra, offers
+from nsm_sdk.transport.settings import server_options
+
+GRACE = 0.25
+"""Seconds for answers that are on their way when the server stops; calls have been drained before."""
+
+
+@asynccontextmanager
+async def listening(
+    served: Served, address: Address, *, extra: Extra | None, mode: int, max_message: int
+) -> AsyncGenerator[str, None]:
+    """Serve at `address`; yields the URL with the port taken."""
+    server = grpc.aio.server(options=server_options(max_message))
+    server.add_generic_rpc_handlers((handlers(served, extra),))
+    services = {offer.method.service for offer in offers(served.bound, extra).values()}
+    health = Health(server, services, served.runtime)
+    with ExitStack() as place:
+        grace: float | None = None
+        try:
+            if address.scheme is Scheme.TCP:
+                url = await _bind_tcp(server, address)
+            else:
+                place.enter_context(
+                    sockets.unix_place(
+                        address.path, address.url, mode, lambda path: server.add_insecure_port(f"unix:{path}")
+                    )
+                )
+                url = address.url
+            await server.start()
+            await health.ready()
+            yield url
+            grace = GRACE
+        finally:
+            with anyio.CancelScope(shield=True):
+                await health.stop()
+                await server.stop(grace)
+
+
+async def _bind_tcp(server: grpc.aio.Server, address: Address) -> str:
+    await sockets.check_tcp(address.host, address.port, address.url)
+    where = address.target if address.host else f"[::]:{address.port}"
+    try:
+        port = server.add_insecure_port(where)
+    except RuntimeError as error:
+        raise AlreadyExists(
+            f"{address.url}: address in use", hint="stop the program that listens there, or take another"
+        ) from error
+    return Address(Scheme.TCP, host=address.host, port=port).url

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""gRPC, server side.
+
+Does:  answers the methods of a `Served` on a `grpc.aio` server, ours or the application's. Every call runs as a task of
+       the role; grpc.aio's own task only waits for it, because grpc.aio cancels that one natively.
+Place: behind `listen`; `mount` is public.
+State: none of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from nsm_sdk import api
+from nsm_sdk.api import Message, Method
+from nsm_sdk.core import Call, Peer, Served
+from nsm_sdk.errors import Cancelled, Internal, NsmError, Unimplemented
+from nsm_sdk.transport.metadata import checked, incoming
+from nsm_sdk.transport.offers import Exchange, Extra, Offer, Received, Stream, Unary, asked, offers
+from nsm_sdk.transport.status import TRAIL_KEY, encode
+
+STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+Context = Any  # grpc.aio.ServicerContext; its stubs lack what we need (time_remaining, async generators)
+
+
+def mount(server: grpc.aio.Server, served: Served, *, extra: Extra | None = None) -> None:
+    """Answer the methods of `served` on a server that belongs to the application, beside its own.
+
+    Call it before `server.start()`. The application owns the server: its addresses, credentials and health. The role
+    must be served meanwhile (`Served(running.bound, running.runtime)`); when it ends, its methods answer UNAVAILABLE.
+    """
+    server.add_generic_rpc_handlers((_Handlers(served, extra, alone=False),))
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    def __init__(self, served: Served, extra: Extra | None, *, alone: bool) -> None:
+        found = offers(served.bound, extra)
+        self._handlers = {path: _handler(served, offer) for path, offer in found.items()}
+        if alone:
+            for path, method in api.METHODS.items():
+                if path not in found:
+                    self._handlers[path] = grpc.stream_stream_rpc_method_handler(_missing(served, method))
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        return self._handlers.get(details.method)
+
+
+def handlers(served: Served, extra: Extra | None) -> grpc.GenericRpcHandler:
+    """For a server of our own: NSM methods that are not offered say so."""
+    return _Handlers(served, extra, alone=True)
+
+
+def _handler(served: Served, offer: Offer) -> Any:
+    if offer.unary is not None:
+        return grpc.unary_unary_rpc_method_handler(_unary(served, offer.method, offer.unary))
+    if offer.stream is not None:
+        return grpc.unary_stream_rpc_method_handler(_stream(served, offer.method, offer.stream))
+    assert offer.exchange is not None
+    # The number of messages is not part of the wire format: a handler for many serves every shape.
+    return grpc.stream_stream_rpc_method_handler(_exchange(served, offer.method, offer.exchange))
+
+
+def _remaining(context: Context) -> float:
+    left: float | None = context.time_remaining()
+    return math.inf if left is None else left
+
+
+def _call(served: Served, context: Context, deadline: float) -> Call:
+    return Call(
+        served.runtime,
+        peer=Peer(address=peer_url(context.peer())),
+        metadata=incoming(context.invocation_metadata()),
+        deadline=deadline,
+    )
+
+
+def peer_url(peer: str) -> str:
+    """`ipv4:1.2.3.4:5` as a URL; callers over Unix sockets have no address of their own."""
+    network, _, address = peer.partition(":")
+    if network in ("ipv4", "ipv6"):
+        # grpc percent-encodes the brackets of IPv6 addresses
+        return f"tcp://{address.replace('%5B', '[').replace('%5D', ']')}"
+    return f"unix://{address}" if network == "unix" else peer
+
+
+def _unary(served: Served, method: Method[Any, Any], unary: Unary) -> Callable[[bytes, Context], Any]:
+    runtime, name = served.runtime, method.name
+
+    async def answer(raw: bytes, context: Context) -> bytes:
+        async def run(deadline: float) -> tuple[bytes, Call]:
+            call = _call(served, context, deadline)
+            reply = await unary(call, asked(method, raw))
+            return reply.SerializeToString(), call
+
+        try:
+            reply, call = await runtime.serve(run, _remaining(context), name)
+            if call.answer:
+                await context.send_initial_metadata(_headers(call, runtime.name))
+        except NsmError as error:
+            await refuse(context, error, runtime.name)
+            raise
+        return reply
+
+    return answer
+
+
+def _headers(call: Call, hop: str) -> list[tuple[str, str]]:
+    try:
+        return checked(call.answer)
+    except NsmError as error:
+        raise Internal(error.message, hop=hop, hint=error.hint) from error
+
+
+def _stream(served: Served, method: Method[Any, Any], stream: Stream) -> Callable[[bytes, Context], Any]:
+    async def answer(raw: bytes, context: Context) -> None:
+        def produce(call: Call) -> AsyncGenerator[Message, None]:
+            return stream(call, asked(method, raw))
+
+        await _produce(served, method.name, context, produce)
+
+    return answer
+
+
+def _exchange(served: Served, method: Method[Any, Any], exchange: Exchange) -> Callable[[Any, Context], Any]:
+    async def answer(requests: AsyncIterator[bytes], context: Context) -> None:
+        def produce(call: Call) -> AsyncGenerator[Message, None]:
+            return exchange(call, Received(method, requests))
+
+        await _produce(served, method.name, context, produce)
+
+    return answer
+
+
+async def _produce(
+    served: Served, name: str, context: Context, produce: Callable[[Call], AsyncGenerator[Message, None]]
+) -> None:
+    """Write what a generator yields; it is made, read and closed in one task of the role."""
+    runtime = served.runtime
+
+    async def run(deadline: float) -> None:
+        call = _call(served, context, deadline)
+        opened = False
+        async with aclosing(produce(call)) as items:
+            async for item in items:
+                raw = item.SerializeToString()
+                try:
+                    if not opened and call.answer:
+                        await context.send_initial_metadata(_headers(call, runtime.name))
+                    opened = True
+                    # Waits while the caller does not read, so that nothing piles up here.
+                    await context.write(raw)
+                except NsmError:
+                    raise
+                except Exception as error:
+                    raise Cancelled("the caller went away") from error
+        if not opened and call.answer:
+            await context.send_initial_metadata(_headers(call, runtime.name))
+
+    try:
+        await runtime.serve(run, _remaining(context), name, stream=True)
+    except NsmError as error:
+        await refuse(context, error, runtime.name)
+
+
+async def refuse(context: Context, error: NsmError, hop: str) -> None:
+    """End a call with an error; raises grpc.aio's own."""
+    failure = encode(error, hop)
+    await context.abort(STATUS_CODES[int(failure.status)], failure.text, ((TRAIL_KEY, failure.trail),))
+
+
+def _missing(served: Served, method: Method[Any, Any]) -> Callable[[Any, Context], Any]:
+    async def answer(requests: Any, context: Context) -> None:
+        hop = served.runtime.name
+        await refuse(
+            context,
+            Unimplemented(
+                f"unknown service {method.service}", hop=hop, hint=f"{hop} does not offer it: check the address"
+            ),
+            hop,
+        )
+
+    return answer

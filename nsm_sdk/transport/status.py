@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors on the wire.
+
+Does:  turns an `NsmError` into status, plain text and a small trailer that names the hop and element where it arose, the
+       hint and the hops it passed; and back. Texts are bounded, and tokens are blotted out of them.
+Place: the edges of every adapter, also in process, so that an error reads the same everywhere.
+State: none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from nsm_sdk.errors import NsmError, Status, from_status
+
+TRAIL_KEY = "nsm-trail-bin"
+"""Trailing metadata of an error: JSON with `hop`, `element`, `hint` and `trail`. Peers of other make ignore it."""
+
+_TEXT = 2048
+_HINT = 512
+_NAME = 128
+_HOPS = 16
+_TRAIL = 8192
+_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as it travels."""
+
+    status: Status
+    text: str
+    trail: bytes
+
+
+def clean(text: str, limit: int = _TEXT) -> str:
+    """The text without tokens and control characters, cut to `limit` characters."""
+    text = _CONTROL.sub("?", _TOKEN.sub("<token>", text))
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def encode(error: NsmError, hop: str) -> Failure:
+    """The error as `hop` sends it to its caller. The text is the bare message: other programs match on it."""
+    trail = error.trail if error.hop == hop else (hop, *error.trail)
+    parts = {
+        "hop": clean(error.hop, _NAME),
+        "element": clean(error.element, _NAME),
+        "hint": clean(error.hint, _HINT),
+        "trail": [clean(name, _NAME) for name in trail[:_HOPS]],
+    }
+    status = error.status if error.status is not Status.OK else Status.UNKNOWN
+    return Failure(status, clean(error.message), json.dumps({k: v for k, v in parts.items() if v}).encode())
+
+
+def decode(status: int, text: str, trail: bytes, peer: str) -> NsmError:
+    """The error that a peer answered. Without a trailer of ours, code and text stay, and the hop is `peer`."""
+    parts = _parts(trail)
+    names = parts.get("trail")
+    return from_status(
+        status if status else Status.UNKNOWN,
+        clean(text),
+        hop=_name(parts, "hop", _NAME) or clean(peer, _NAME),
+        element=_name(parts, "element", _NAME),
+        hint=_name(parts, "hint", _HINT),
+        trail=tuple(clean(name, _NAME) for name in names[:_HOPS] if isinstance(name, str))
+        if isinstance(names, list)
+        else (),
+    )
+
+
+def _parts(trail: bytes) -> dict[str, object]:
+    if not trail or len(trail) > _TRAIL:
+        return {}
+    try:
+        parsed = json.loads(trail)
+    except (ValueError, RecursionError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _name(parts: dict[str, object], key: str, limit: int) -> str:
+    value = parts.get(key)
+    return clean(value, limit) if isinstance(value, str) else ""
