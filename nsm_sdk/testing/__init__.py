@@ -14,7 +14,7 @@ from nsm_sdk.testing.doubles import Answer, FailTimes, Gate, Lose, Park, Probe
 from nsm_sdk.testing.faults import Ended, Fault, Faults, explore, fault_points
 from nsm_sdk.testing.leaks import LASTING_THREADS, Holdings
 from nsm_sdk.testing.rig import Driven, Left, Rig, drive, rig, with_begin
-from nsm_sdk.testing.samples import sample_connection, sample_endpoint, sample_request, sample_service
+from nsm_sdk.testing.samples import at_hop, sample_connection, sample_endpoint, sample_request, sample_service
 from nsm_sdk.testing.seen import Passed, Seen
 from nsm_sdk.testing.settle import settled
 from nsm_sdk.testing.streams import Entries, Feed, RegistryFailTimes, RegistryProbe, bind_registry, bind_watch
@@ -60,6 +60,7 @@ __all__ = [
     "VirtualClock",
     "VirtualLoop",
     "VirtualTimeError",
+    "at_hop",
     "bind_registry",
     "bind_watch",
     "check_element",

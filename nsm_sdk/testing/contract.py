@@ -77,6 +77,10 @@ class Contract:
     skips: Mapping[int, str] = field(default_factory=dict)
     """Points that do not apply, with the reason."""
 
+    def __post_init__(self) -> None:
+        if (self.factory is None) == (self.joined is None):
+            raise ProgrammingError("a Contract needs a factory", hint="give either factory= or joined=")
+
 
 class _Bench:
     """The element between doubles."""
@@ -89,11 +93,10 @@ class _Bench:
             joined = Chain("below", *rest, *contract.below()).bind(END)
             self.element = contract.joined(joined)
             self.elements: tuple[Element, ...] = (*contract.above(), self.top, self.element)
-        elif contract.factory is not None:
+        else:
+            assert contract.factory is not None
             self.element = contract.factory()
             self.elements = (*contract.above(), self.top, self.element, *rest, *contract.below())
-        else:
-            raise ProgrammingError("a Contract needs a factory", hint="give factory= or joined=")
 
     def open(self) -> Any:
         """The rig, to be entered."""
@@ -293,7 +296,7 @@ async def _closes_anyway(contract: Contract) -> None:
             try:
                 # Bound alone: Begin would run the elements below whatever this one does.
                 below = bench.bottom.bind(END)
-                await bench.element.close(call, _senseless(conn)[number], below)
+                await bench.element.bind(below).close(call, _senseless(conn)[number])
             except NsmError as raised:
                 error = raised
             _expect(

@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nsm_sdk.api import Connection, Mechanism, NetworkService, NetworkServiceEndpoint, Path, PathSegment, Request
+from nsm_sdk.api import (
+    Connection,
+    Mechanism,
+    NetworkService,
+    NetworkServiceEndpoint,
+    Path,
+    PathSegment,
+    Request,
+    set_expiry,
+)
 from nsm_sdk.api.mechanism import KERNEL, LOCAL
 
 
@@ -44,6 +53,17 @@ def sample_request(
         connection=sample_connection(id, client=client, service=service, labels=labels),
         mechanism_preferences=[Mechanism(cls=LOCAL, type=mechanism)],
     )
+
+
+def at_hop(request: Request, name: str = "hop-1", *, expires: float) -> Request:
+    """`request` as it stands at the next hop, changed in place: a second segment is the current one, and the caller's
+    token lives until `expires` (seconds since the epoch). The connection's id becomes `<id>-<name>`."""
+    conn = request.connection
+    set_expiry(conn.path.path_segments[0], expires)
+    conn.id = f"{conn.id}-{name}"
+    conn.path.path_segments.add(name=name, id=conn.id)
+    conn.path.index = 1
+    return request
 
 
 def sample_endpoint(

@@ -9,30 +9,106 @@ State: none.
 
 from __future__ import annotations
 
-from nsm_sdk.core import Bound, Element
-from nsm_sdk.elements import Begin, Connect, Hub, Monitor, UpdatePath
-from nsm_sdk.testing import Contract
+from nsm_sdk.api import KERNEL, LOCAL, Connection, Mechanism, Request
+from nsm_sdk.core import Bound, Call, Element, Next
+from nsm_sdk.elements import Connect, Hub, Monitor, Timeout, UpdatePath
+from nsm_sdk.ipam import ClusterPrefixes, ExcludedPrefixes, PointToPointIpam, SinglePointIpam
+from nsm_sdk.mechanisms import (
+    KernelClient,
+    KernelForward,
+    KernelServer,
+    Mechanisms,
+    Offer,
+    SimulatedDatapath,
+    TranslateMechanism,
+)
+from nsm_sdk.security import UpdateToken
+from nsm_sdk.testing import START_WALL, Contract, at_hop, sample_request
+
+IPAM = "connection.context.ip_context"
+PATH = "connection.path"
+MECHANISM = "connection.mechanism"
+PREFERENCES = "mechanism_preferences"
 
 
 class Towards(Element):
     """Chooses the next hop."""
 
-    async def request(self, call, request, next):  # type: ignore[no-untyped-def]
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
         call.url = "inproc://next"
         return await next.request(call, request)
 
 
+class Chooses(Element):
+    """Takes the first mechanism preference, as an endpoint does."""
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        if not request.connection.mechanism.type:
+            request.connection.mechanism.CopyFrom(request.mechanism_preferences[0])
+        return await next.request(call, request)
+
+
+class Tokens:
+    """Makes one token."""
+
+    def token(self, peer: str) -> tuple[str, float]:
+        return "very.secret.token", START_WALL + 600.0
+
+
+def with_mechanism() -> Request:
+    """A request that has its mechanism already."""
+    request = sample_request()
+    request.connection.mechanism.CopyFrom(
+        Mechanism(cls=LOCAL, type=KERNEL, parameters={"name": "nsm-1", "inodeURL": "file:///run/netns/client"})
+    )
+    return request
+
+
+def second_hop() -> Request:
+    """A request at the hop after the client's; the client's token lives ten minutes."""
+    return at_hop(sample_request(), expires=START_WALL + 600.0)
+
+
 TABLE: dict[str, Contract] = {
     # -- nsm_sdk.elements -----------------------------------------------------------------------------------------
-    "Begin": Contract(factory=Begin),
     "Connect": Contract(
         joined=lambda below: Connect(lambda url: Bound(connection=below)),
         above=lambda: (Towards(),),
     ),
     "Monitor": Contract(factory=lambda: Monitor(Hub())),
+    "Timeout": Contract(factory=Timeout, request=second_hop),
     "UpdatePath": Contract(
         factory=lambda: UpdatePath("hop"),
-        owns=frozenset({"connection.path", "connection.id"}),
+        owns=frozenset({PATH, "connection.id"}),
         skips={7: "it refuses a connection whose path cannot be right"},
+    ),
+    # -- nsm_sdk.ipam ---------------------------------------------------------------------------------------------
+    "ClusterPrefixes": Contract(factory=lambda: ClusterPrefixes(lambda: ["10.0.0.0/8"]), owns=frozenset({IPAM})),
+    "ExcludedPrefixes": Contract(factory=ExcludedPrefixes, owns=frozenset({IPAM})),
+    "PointToPointIpam": Contract(factory=lambda: PointToPointIpam("10.0.0.0/24"), owns=frozenset({IPAM})),
+    "SinglePointIpam": Contract(factory=lambda: SinglePointIpam("10.0.0.0/24"), owns=frozenset({IPAM})),
+    # -- nsm_sdk.mechanisms ---------------------------------------------------------------------------------------
+    "KernelClient": Contract(factory=KernelClient, owns=frozenset({PREFERENCES})),
+    "KernelForward": Contract(
+        factory=lambda: KernelForward(SimulatedDatapath()),
+        request=with_mechanism,
+        below=lambda: (TranslateMechanism(), Offer.kernel(), Chooses()),
+        owns=frozenset({PATH}),
+    ),
+    "Mechanisms": Contract(
+        factory=lambda: Mechanisms(KERNEL=KernelServer()), owns=frozenset({MECHANISM, PATH, PREFERENCES})
+    ),
+    "TranslateMechanism": Contract(
+        factory=TranslateMechanism,
+        request=with_mechanism,
+        below=lambda: (Offer.kernel(), Chooses()),
+        owns=frozenset({PREFERENCES, MECHANISM, PATH}),
+    ),
+    # -- nsm_sdk.security -----------------------------------------------------------------------------------------
+    "UpdateToken": Contract(
+        factory=lambda: UpdateToken(Tokens()),
+        request=second_hop,
+        owns=frozenset({PATH}),
+        secrets=("very.secret.token",),
     ),
 }

@@ -209,5 +209,5 @@ def test_fields_it_owns_may_change() -> None:
 
 
 def test_a_contract_without_a_factory_is_refused() -> None:
-    with pytest.raises(ContractError, match="factory"):
-        check_element(contract=Contract())
+    with pytest.raises(ProgrammingError, match="factory"):
+        Contract()
