@@ -14,10 +14,13 @@ from nsm_sdk.elements.follow import Follower, Following, Heard, News
 from nsm_sdk.elements.hub import Hub, Watch
 from nsm_sdk.elements.merge import merge
 from nsm_sdk.elements.monitor import Monitor
+from nsm_sdk.elements.refresh import REFRESHING, Refresh, Refreshing, refresh_after
+from nsm_sdk.elements.timeout import Timeout, close_after
 from nsm_sdk.elements.update_path import UpdatePath
 
 __all__ = [
     "FAR",
+    "REFRESHING",
     "Begin",
     "Connect",
     "Far",
@@ -27,8 +30,13 @@ __all__ = [
     "Hub",
     "Monitor",
     "News",
+    "Refresh",
+    "Refreshing",
+    "Timeout",
     "UpdatePath",
     "Watch",
+    "close_after",
     "forget_endpoint",
     "merge",
+    "refresh_after",
 ]
