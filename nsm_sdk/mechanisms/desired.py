@@ -131,7 +131,8 @@ def _routes(
         near = [_network(one) for one in own]
         for other, net in zip(others, far, strict=True):
             if not _inside(other.ip, other.bits, near):
-                route = Route(dst=str(net.network_address), prefix=net.prefixlen)
+                dst, bits = destination(str(net), "addresses")
+                route = Route(dst=dst, prefix=bits)
                 found[route.key] = route
     for prefix, next_hop in explicit:
         dst, bits = destination(prefix, where)

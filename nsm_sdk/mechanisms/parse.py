@@ -10,6 +10,7 @@ State: none.
 from __future__ import annotations
 
 import re
+import socket
 from ipaddress import ip_address, ip_interface, ip_network
 
 from nsm_sdk.errors import InvalidRequest
@@ -23,6 +24,11 @@ def _refuse(what: str, text: str, where: str, hint: str) -> InvalidRequest:
     return InvalidRequest(f"{text[:80]!r} in {where} is not {what}", hint=hint)
 
 
+def _text(raw: bytes) -> str:
+    """As the C library writes it, which is how observed addresses are written."""
+    return socket.inet_ntop(socket.AF_INET6 if len(raw) == 16 else socket.AF_INET, raw)
+
+
 def address(text: str, where: str) -> Address:
     """An interface address; /32 or /128 where no prefix is given."""
     try:
@@ -31,7 +37,7 @@ def address(text: str, where: str) -> Address:
         raise _refuse("an address", text, where, "give an address with a prefix, like 172.16.0.1/32") from None
     if "%" in text or parsed.ip.is_multicast or parsed.ip.is_unspecified:
         raise _refuse("an address for an interface", text, where, "give a unicast address without a zone")
-    return Address(str(parsed.ip), parsed.network.prefixlen)
+    return Address(_text(parsed.ip.packed), parsed.network.prefixlen)
 
 
 def destination(text: str, where: str) -> tuple[str, int]:
@@ -42,7 +48,7 @@ def destination(text: str, where: str) -> tuple[str, int]:
         raise _refuse("a prefix", text, where, "give a prefix like 10.0.0.0/8 or fd00::/64") from None
     if "%" in text:
         raise _refuse("a prefix", text, where, "leave out the zone")
-    return str(parsed.network_address), parsed.prefixlen
+    return _text(parsed.network_address.packed), parsed.prefixlen
 
 
 def ip_text(text: str, where: str) -> str:
@@ -53,7 +59,7 @@ def ip_text(text: str, where: str) -> str:
         raise _refuse("an address", text, where, "give a plain address like 172.16.0.1") from None
     if "%" in text:
         raise _refuse("an address", text, where, "leave out the zone")
-    return str(parsed)
+    return _text(parsed.packed)
 
 
 def mac_text(text: str, where: str) -> str:

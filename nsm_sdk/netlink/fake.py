@@ -64,7 +64,7 @@ class FakeWatch:
         return self._events.popleft()
 
     async def aclose(self) -> None:
-        """Nothing to end."""
+        self._closed = True
         self._owner.watches.discard(self)
         self._wakeup.set()
 
