@@ -44,8 +44,9 @@ class Runtime:
         """Set by `Running.kill`: no clean-up, as after a crash."""
         self._tasks = tasks
         self._closing = False
-        self._calls = 0
+        self._calls: dict[anyio.CancelScope, asyncio.Task[None]] = {}
         self._streams: set[anyio.CancelScope] = set()
+        self._keeping = False
         self._at_drain: list[Callable[[], object]] = []
         self._idle = anyio.Event()
 
@@ -103,46 +104,67 @@ class Runtime:
         deadline = (
             self.clock.now() + remaining - min(EARLY, remaining * EARLY_SHARE) if remaining < math.inf else math.inf
         )
-        scope = anyio.CancelScope(deadline=deadline)
-        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._calls += 1
+        if not self._keeping:
+            self._keeping = True
+            self._tasks.start_soon(self._keep_calls, name=f"{self.name}: calls")
+        scope = anyio.CancelScope()
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[T] = loop.create_future()
         if stream:
             self._streams.add(scope)
-        self._tasks.start_soon(self._serve, run, scope, result, what, name=f"{self.name}: {what}")
+        # A task of a group costs four times as much, and a scope's own deadline again as much; `_keep_calls` does for
+        # these tasks what the group would do.
+        self._calls[scope] = loop.create_task(self._serve(run, scope, deadline, result, what))
         return result, scope
+
+    async def _keep_calls(self) -> None:
+        """Own the tasks of calls: when the role ends, they are cancelled and waited for."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self._closing = True
+            with anyio.CancelScope(shield=True):
+                while self._calls:
+                    for scope in self._calls:
+                        scope.cancel()
+                    await asyncio.wait(list(self._calls.values()))
 
     async def _serve(
         self,
         run: Callable[[float], Coroutine[Any, Any, T]],
         scope: anyio.CancelScope,
+        deadline: float,
         result: asyncio.Future[T],
         what: str,
     ) -> None:
         place = ""
+        timer = self.timers.at(deadline, scope.cancel) if deadline < math.inf else None
         error: NsmError = Unavailable(f"{what}: the hop was stopped", hop=self.name)
         try:
             with scope:
                 try:
-                    answer = await run(scope.deadline)
+                    answer = await run(deadline)
                     if not result.done():
                         result.set_result(answer)
                 except asyncio.CancelledError as cancelled:
                     place = where(cancelled.__traceback__)
                     raise
             if scope.cancelled_caught:
-                error = self._ended(scope, what, place)
+                error = self._ended(deadline, what, place)
         except Exception as raised:
             error = self.explain(raised)
         finally:
-            self._calls -= 1
+            if timer is not None:
+                timer.cancel()
+            del self._calls[scope]
             self._streams.discard(scope)
             if self._closing:
                 self._idle.set()
             if not result.done():
                 result.set_exception(error)
 
-    def _ended(self, scope: anyio.CancelScope, what: str, place: str) -> NsmError:
-        if self.clock.now() >= scope.deadline:
+    def _ended(self, deadline: float, what: str, place: str) -> NsmError:
+        if self.clock.now() >= deadline:
             return DeadlineExceeded(
                 f"{what}: the caller's time ran out",
                 hop=self.name,
@@ -180,7 +202,7 @@ class Runtime:
         for fn in self._at_drain:
             fn()
         with anyio.move_on_after(seconds):
-            while self._calls > len(self._streams):
+            while len(self._calls) > len(self._streams):
                 await self._one_ends()
         for scope in list(self._streams):
             scope.cancel()
@@ -205,4 +227,4 @@ class Runtime:
     @property
     def calls(self) -> int:
         """How many calls of peers are running."""
-        return self._calls
+        return len(self._calls)

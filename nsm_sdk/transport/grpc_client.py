@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
 from typing import Any
 
 import anyio.lowlevel
@@ -50,94 +50,79 @@ class GrpcCarrier:
         self._stubs: dict[str, Any] = {}
 
     async def unary(self, method: Method[Any, Any], call: Call, request: Message) -> Any:
-        channel = self._open()
-        with self._using(channel):
-            stub = self._stubs.get(method.path)
-            if stub is None:
-                stub = self._stubs[method.path] = channel.unary_unary(method.path)
-            attempt = self._begin(channel, call)
-            rpc = stub(request.SerializeToString(), **attempt.arguments(self._tokens))
-            attempt.rpc = rpc
-            try:
-                raw = await rpc
-                headers = await rpc.initial_metadata()
-            except grpc.aio.AioRpcError as error:
-                raise self._failed(error, attempt, method) from None
-            except asyncio.CancelledError:
-                await self._cancelled(attempt)
-                raise
-            finally:
-                attempt.done()
-            if headers:
-                call.answered = incoming(headers)
-            return answered(method, raw, self.url)
+        attempt = self._begin(call)
+        stub = self._stubs.get(method.path)
+        if stub is None:
+            stub = self._stubs[method.path] = attempt.channel.unary_unary(method.path)
+        rpc = attempt.start(stub, self._tokens, request.SerializeToString())
+        self.active += 1
+        try:
+            raw = await rpc
+            headers = await rpc.initial_metadata()
+        except grpc.aio.AioRpcError as error:
+            raise self._failed(error, attempt, method) from None
+        except asyncio.CancelledError:
+            await self._cancelled(attempt)
+            raise
+        finally:
+            self.active -= 1
+            attempt.done()
+        if headers:
+            call.answered = incoming(headers)
+        return answered(method, raw, self.url)
 
     async def stream(self, method: Method[Any, Any], call: Call, request: Message) -> AsyncGenerator[Any, None]:
-        channel = self._open()
-        with self._using(channel):
-            stub = self._stubs.get(method.path)
-            if stub is None:
-                stub = self._stubs[method.path] = channel.unary_stream(method.path)
-            attempt = self._begin(channel, call)
-            attempt.rpc = stub(request.SerializeToString(), **attempt.arguments(self._tokens))
-            responses = self._read(attempt, method)
-            try:
-                async for item in responses:
-                    yield item
-            finally:
-                await responses.aclose()
+        attempt = self._begin(call)
+        attempt.start(attempt.channel.unary_stream(method.path), self._tokens, request.SerializeToString())
+        async with aclosing(self._read(attempt, method)) as responses:
+            async for item in responses:
+                yield item
 
     async def exchange(
         self, method: Method[Any, Any], call: Call, requests: AsyncIterable[Any]
     ) -> AsyncGenerator[Any, None]:
-        channel = self._open()
-        with self._using(channel):
-            attempt = self._begin(channel, call)
-            rpc: Any = channel.stream_stream(method.path)(**attempt.arguments(self._tokens))
-            attempt.rpc = rpc
-            broken: list[Exception] = []
+        attempt = self._begin(call)
+        rpc = attempt.start(attempt.channel.stream_stream(method.path), self._tokens)
+        broken: list[Exception] = []
 
-            async def send() -> None:
-                try:
-                    async for request in requests:
-                        await rpc.write(request.SerializeToString())
-                    await rpc.done_writing()
-                except (grpc.RpcError, asyncio.InvalidStateError):
-                    # The reading side learns why the call is over.
-                    return
-                except Exception as error:
-                    broken.append(error)
-                    rpc.cancel()
-                finally:
-                    if (close := getattr(requests, "aclose", None)) is not None:
-                        await close()
-
-            sending = call.runtime.spawn(send, f"send {method.name}")
-            responses = self._read(attempt, method, broken)
+        async def send() -> None:
             try:
+                async for request in requests:
+                    await rpc.write(request.SerializeToString())
+                await rpc.done_writing()
+            except (grpc.RpcError, asyncio.InvalidStateError):
+                # The reading side learns why the call is over.
+                return
+            except Exception as error:
+                broken.append(error)
+                rpc.cancel()
+            finally:
+                if (close := getattr(requests, "aclose", None)) is not None:
+                    await close()
+
+        sending = call.runtime.spawn(send, f"send {method.name}")
+        try:
+            async with aclosing(self._read(attempt, method, broken)) as responses:
                 async for item in responses:
                     yield item
-            finally:
-                sending.cancel()
-                await responses.aclose()
+        finally:
+            sending.cancel()
 
     async def healthy(self, call: Call, service: str) -> bool:
         """Ask the peer's health service; a service it does not know is `NotFound`."""
-        channel = self._open()
-        with self._using(channel):
-            attempt = self._begin(channel, call)
-            stub: Any = channel.unary_unary(health.CHECK)
-            rpc = stub(health.question(service), **attempt.arguments(None))
-            attempt.rpc = rpc
-            try:
-                return health.is_serving(await rpc)
-            except grpc.aio.AioRpcError as error:
-                raise self._failed(error, attempt, None) from None
-            except asyncio.CancelledError:
-                await self._cancelled(attempt)
-                raise
-            finally:
-                attempt.done()
+        attempt = self._begin(call)
+        rpc = attempt.start(attempt.channel.unary_unary(health.CHECK), None, health.question(service))
+        self.active += 1
+        try:
+            return health.is_serving(await rpc)
+        except grpc.aio.AioRpcError as error:
+            raise self._failed(error, attempt, None) from None
+        except asyncio.CancelledError:
+            await self._cancelled(attempt)
+            raise
+        finally:
+            self.active -= 1
+            attempt.done()
 
     async def close(self) -> None:
         """Break what is running and let the connection go; the next call opens a new one."""
@@ -157,6 +142,7 @@ class GrpcCarrier:
         rpc = attempt.rpc
         responses = rpc.__aiter__()
         first = True
+        self.active += 1
         try:
             async for raw in responses:
                 if first:
@@ -174,30 +160,21 @@ class GrpcCarrier:
             await self._cancelled(attempt)
             raise
         finally:
+            self.active -= 1
             attempt.done()
             rpc.cancel()
             await responses.aclose()
 
-    def _open(self) -> grpc.aio.Channel:
-        channel = self._channel
-        if channel is None:
-            channel = self._channel = grpc.aio.insecure_channel(self._target, options=self._options)
-        return channel
-
-    @contextmanager
-    def _using(self, channel: grpc.aio.Channel) -> Iterator[None]:
-        self.active += 1
-        try:
-            yield
-        finally:
-            self.active -= 1
-
-    def _begin(self, channel: grpc.aio.Channel, call: Call) -> _Attempt:
-        if call.remaining() <= 0:
+    def _begin(self, call: Call) -> _Attempt:
+        left = call.remaining()
+        if left <= 0:
             raise DeadlineExceeded(
                 f"{self.url}: no time left for a call", hop=call.runtime.name, hint="allow more time"
             )
-        return _Attempt(channel, call, self._settings.dial_timeout)
+        channel = self._channel
+        if channel is None:
+            channel = self._channel = grpc.aio.insecure_channel(self._target, options=self._options)
+        return _Attempt(channel, call, left, self._settings.dial_timeout)
 
     async def _cancelled(self, attempt: _Attempt) -> None:
         """Called for every CancelledError: returns if the task itself was cancelled, else raises what it stands for."""
@@ -241,36 +218,45 @@ class GrpcCarrier:
 class _Attempt:
     """One call, and how long it may wait for the peer to be there."""
 
-    __slots__ = ("_timer", "call", "channel", "late", "ready", "rpc", "waits")
+    __slots__ = ("_left", "_ready", "_timer", "call", "channel", "late", "rpc", "waits")
 
-    def __init__(self, channel: grpc.aio.Channel, call: Call, dial_timeout: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, call: Call, left: float, dial_timeout: float) -> None:
         self.channel = channel
         self.call = call
         self.rpc: Any = None
         self.late = False
-        self.ready = channel.get_state(try_to_connect=True) is _READY
+        """Whether the peer was not there in time."""
         self.waits = 0.0
+        self._left = left
+        self._ready = channel.get_state(try_to_connect=True) is _READY
         self._timer: asyncio.TimerHandle | None = None
-        if not self.ready:
+        if not self._ready:
             # Told a little before the caller's time ends, so that it is this error that the caller reads.
-            self.waits = min(dial_timeout, call.remaining() * 0.8)
+            self.waits = min(dial_timeout, left * 0.8)
             self._timer = asyncio.get_running_loop().call_later(self.waits, self._check)
 
-    def arguments(self, tokens: TokenSource | None) -> dict[str, Any]:
-        left = self.call.remaining()
-        return {
-            "timeout": None if left == math.inf else left,
-            "metadata": outgoing(self.call, tokens),
-            "wait_for_ready": not self.ready,
-        }
+    def start(self, stub: Any, tokens: TokenSource | None, *message: bytes) -> Any:
+        """Send; answers grpc's call object."""
+        try:
+            self.rpc = stub(
+                *message,
+                timeout=None if self._left == math.inf else self._left,
+                metadata=outgoing(self.call, tokens),
+                wait_for_ready=not self._ready,
+            )
+        except BaseException:
+            self.done()
+            raise
+        return self.rpc
 
     def done(self) -> None:
+        """The call is over, or the peer is there."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _check(self) -> None:
         self._timer = None
-        if self.channel.get_state() is not _READY and self.rpc is not None:
+        if self.channel.get_state() is not _READY:
             self.late = True
             self.rpc.cancel()

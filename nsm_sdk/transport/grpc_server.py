@@ -9,6 +9,7 @@ State: none of its own.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
@@ -75,19 +76,20 @@ def _remaining(context: Context) -> float:
 def _call(served: Served, context: Context, deadline: float) -> Call:
     return Call(
         served.runtime,
-        peer=Peer(address=peer_url(context.peer())),
+        peer=peer_of(context.peer()),
         metadata=incoming(context.invocation_metadata()),
         deadline=deadline,
     )
 
 
-def peer_url(peer: str) -> str:
-    """`ipv4:1.2.3.4:5` as a URL; callers over Unix sockets have no address of their own."""
+@functools.lru_cache(maxsize=256)
+def peer_of(peer: str) -> Peer:
+    """grpc's `ipv4:1.2.3.4:5`, address as a URL; callers over Unix sockets have no address of their own."""
     network, _, address = peer.partition(":")
     if network in ("ipv4", "ipv6"):
         # grpc percent-encodes the brackets of IPv6 addresses
-        return f"tcp://{address.replace('%5B', '[').replace('%5D', ']')}"
-    return f"unix://{address}" if network == "unix" else peer
+        return Peer(address=f"tcp://{address.replace('%5B', '[').replace('%5D', ']')}")
+    return Peer(address=f"unix://{address}" if network == "unix" else peer)
 
 
 def _unary(served: Served, method: Method[Any, Any], unary: Unary) -> Callable[[bytes, Context], Any]:

@@ -8,6 +8,7 @@ State: none.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -35,6 +36,8 @@ class TokenSource(Protocol):
         ...
 
 
+# A source that keeps its token names the same time again and again.
+@functools.lru_cache(maxsize=256)
 def rfc3339(seconds: float) -> str:
     """A time as Go prints it: UTC, up to nine digits of a second, no zeros at the end."""
     nanos = round(seconds * 1e9)
