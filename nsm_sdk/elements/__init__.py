@@ -9,19 +9,34 @@ State: none.
 from __future__ import annotations
 
 from nsm_sdk.elements.begin import Begin, forget_endpoint
+from nsm_sdk.elements.cleanup import Cleanup
+from nsm_sdk.elements.client_info import ClientInfo
+from nsm_sdk.elements.client_url import ClientUrl
 from nsm_sdk.elements.connect import FAR, Connect, Far
 from nsm_sdk.elements.follow import Follower, Following, Heard, News
 from nsm_sdk.elements.hub import Hub, Watch
 from nsm_sdk.elements.merge import merge
 from nsm_sdk.elements.monitor import Monitor
+from nsm_sdk.elements.on_idle import OnIdle
+from nsm_sdk.elements.passthrough import Passthrough
 from nsm_sdk.elements.refresh import REFRESHING, Refresh, Refreshing, refresh_after
+from nsm_sdk.elements.retry import Retry
+from nsm_sdk.elements.set_extra_context import SetExtraContext
+from nsm_sdk.elements.set_payload import SetPayload
+from nsm_sdk.elements.switch import Case, Condition, Switch, otherwise
 from nsm_sdk.elements.timeout import Timeout, close_after
+from nsm_sdk.elements.trim_path import TrimPath
 from nsm_sdk.elements.update_path import UpdatePath
 
 __all__ = [
     "FAR",
     "REFRESHING",
     "Begin",
+    "Case",
+    "Cleanup",
+    "ClientInfo",
+    "ClientUrl",
+    "Condition",
     "Connect",
     "Far",
     "Follower",
@@ -30,13 +45,21 @@ __all__ = [
     "Hub",
     "Monitor",
     "News",
+    "OnIdle",
+    "Passthrough",
     "Refresh",
     "Refreshing",
+    "Retry",
+    "SetExtraContext",
+    "SetPayload",
+    "Switch",
     "Timeout",
+    "TrimPath",
     "UpdatePath",
     "Watch",
     "close_after",
     "forget_endpoint",
     "merge",
+    "otherwise",
     "refresh_after",
 ]

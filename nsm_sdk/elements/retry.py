@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trying again.
+
+Does:  repeats a request that failed, with growing pauses, until it succeeds, the caller's time is over, or an error
+       says that trying again cannot help. Each try has its own time and its own copy of the request.
+Place: above `Begin`, which undoes each failed try and lets a close through between tries; or below it, around what
+       follows: then a first request that failed is closed below before the next try.
+State: below `Begin`, whether the connection has been established.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+
+import anyio
+
+from nsm_sdk.api import Connection, Request
+from nsm_sdk.core import Call, Element, Next, Slot, cleanup_time, narrowed
+from nsm_sdk.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    NsmError,
+    PermissionDenied,
+    ProgrammingError,
+    Unauthenticated,
+    Unimplemented,
+)
+
+logger = logging.getLogger("nsm_sdk.elements")
+
+PERMANENT: tuple[type[NsmError], ...] = (
+    InvalidRequest,
+    PermissionDenied,
+    ProgrammingError,
+    Unauthenticated,
+    Unimplemented,
+)
+"""What trying again does not change."""
+UNDO_TIME = 2.0
+
+# Not an attribute of the element: above Begin there is no state, and none is needed.
+_ESTABLISHED: Slot[bool] = Slot("established below retry")
+
+
+class Retry(Element):
+    """Try at most `attempts` times (None: no limit), `per_try` seconds each, after pauses from `pause` to `longest`.
+
+    Raises the last error; one of `permanent` at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        attempts: int | None = None,
+        per_try: float = 15.0,
+        pause: float = 0.2,
+        longest: float = 5.0,
+        permanent: tuple[type[NsmError], ...] = PERMANENT,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.attempts = attempts
+        self.per_try = per_try
+        self.pause = pause
+        self.longest = longest
+        self._permanent = permanent
+        self._jitter = jitter
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        state, url, count = call.state, call.url, 0
+        undo = state is not None and not _ESTABLISHED.get(call)
+        while True:
+            count += 1
+            call.state, call.url = state, url
+            copy = Request()
+            copy.CopyFrom(request)
+            try:
+                with narrowed(call, self.per_try):
+                    conn = await next.request(call, copy)
+            except TimeoutError as ended:
+                error: NsmError = DeadlineExceeded(
+                    f"no answer within {self.per_try:g} s", hint="look why the hops below are slow, or allow more time"
+                )
+                error.__cause__ = ended
+            except NsmError as failed:
+                error = failed
+            else:
+                if state is not None:
+                    _ESTABLISHED.set(call, True)
+                return conn
+            pause = self._before_next(call, count, error)
+            if undo:
+                await self._undo(call, request.connection, next)
+            await anyio.sleep(pause)
+
+    async def close(self, call: Call, conn: Connection, next: Next) -> None:
+        if call.state is not None:
+            _ESTABLISHED.pop(call)
+        await next.close(call, conn)
+
+    def _before_next(self, call: Call, count: int, error: NsmError) -> float:
+        """Seconds until the next try; raises `error` when there is none."""
+        # Cap the exponent: without a limit the count grows for days.
+        pause: float = min(self.pause * 2.0 ** min(count - 1, 32), self.longest) * (0.75 + 0.5 * self._jitter())
+        if isinstance(error, self._permanent) or count == self.attempts or call.remaining() <= pause:
+            if count > 1:
+                error.add_note(f"after {count} tries")
+            raise error
+        logger.info("%s: try %d failed, again in %.2f s: %s", call.runtime.name, count, pause, error)
+        return pause
+
+    async def _undo(self, call: Call, conn: Connection, next: Next) -> None:
+        copy = Connection()
+        copy.CopyFrom(conn)
+        with cleanup_time(UNDO_TIME):
+            try:
+                await next.close(call, copy)
+            except NsmError as error:
+                logger.warning("%s: closing before the next try failed: %s", call.runtime.name, error)
