@@ -17,6 +17,7 @@ from nsm_sdk.core.call import (
     Events,
     Outcome,
     Peer,
+    Still,
     cleanup_time,
     narrowed,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "Service",
     "Slot",
     "State",
+    "Still",
     "SystemClock",
     "Timer",
     "TimerHeap",

@@ -48,6 +48,8 @@ class Outcome(StrEnum):
 
 Done: TypeAlias = Callable[[Outcome, BaseException | None], None]
 """Told how a posted event ended; called in the task that ran it, must not block or raise."""
+Still: TypeAlias = Callable[[], bool]
+"""Asked when a posted event's turn has come whether it is needed still; False skips it, unless others want it too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +75,16 @@ class Events:
     Duplicates of one kind coalesce; a close makes pending refreshes and reselects needless.
     """
 
-    def refresh(self, done: Done | None = None) -> None:
+    def refresh(self, done: Done | None = None, still: Still | None = None) -> None:
         """Send the stored request down again."""
         raise ProgrammingError("no Begin stands above: a connection's events are not available here")
 
-    def reselect(self, edit: Callable[[Request], None] | None = None, done: Done | None = None) -> None:
+    def reselect(
+        self,
+        edit: Callable[[Request], None] | None = None,
+        done: Done | None = None,
+        still: Still | None = None,
+    ) -> None:
         """Close below, then request anew. `edit` changes the copy of the stored request; default: forget the
         endpoint and the mechanism and say RESELECT_REQUESTED."""
         raise ProgrammingError("no Begin stands above: a connection's events are not available here")

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from nsm_sdk.api import Connection, Request, Snapshot, State, describe
-from nsm_sdk.core import Call, Cause, Done, Element, KeyedLock, Next, Outcome, cleanup_time
+from nsm_sdk.core import Call, Cause, Done, Element, KeyedLock, Next, Outcome, Still, cleanup_time
 from nsm_sdk.core import State as Slots
 from nsm_sdk.elements.merge import merge
 from nsm_sdk.elements.record import Edit, Post, Record
@@ -109,7 +109,7 @@ class Begin(Element):
     async def _catch_up(self, record: Record, request: Request) -> None:
         """Bring a repeated request and what is stored together, before it goes down."""
         if request.connection.state == State.RESELECT_REQUESTED and not self.merges:
-            await self._close_first(record, record.call(Cause.CLOSE, record.timeout))
+            await self._close_first(record, record.call(Cause.RESELECT, record.timeout))
         elif self.merges and record.returned is not None and record.conn is not None:
             merged = merge(record.returned.connection(), request.connection, record.conn.connection())
             request.connection.CopyFrom(merged)
@@ -189,7 +189,9 @@ class Begin(Element):
 
     # -- what elements post -----------------------------------------------------------------------------------------
 
-    def post(self, record: Record, cause: Cause, edit: Edit | None, done: Done | None) -> None:
+    def post(
+        self, record: Record, cause: Cause, edit: Edit | None, done: Done | None, still: Still | None = None
+    ) -> None:
         """Run an event of `record` once its turn has come; joins one of its kind that has not begun."""
         post = record.posts.get(cause)
         fresh = post is None
@@ -197,6 +199,7 @@ class Begin(Element):
             post = record.posts[cause] = Post(cause, edit)
         if done is not None:
             post.dones.append(done)
+        post.stills.append(still)
         if fresh:
             self._spawn(record, cause, lambda: self._run(record, post))
 
@@ -207,7 +210,7 @@ class Begin(Element):
                 del record.posts[post.cause]
             else:
                 return  # a close has told it that it is needless
-            if not record.established or self._records.get(record.id) is not record:
+            if not record.established or self._records.get(record.id) is not record or not post.needed():
                 post.tell(Outcome.SKIPPED)
                 return
             call = record.call(post.cause, record.timeout)

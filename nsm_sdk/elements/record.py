@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from nsm_sdk.api import Connection, Request, Snapshot, expiry
-from nsm_sdk.core import NOBODY, Call, Cause, Done, Events, Next, Outcome, Peer, Runtime, State, Timer
+from nsm_sdk.core import NOBODY, Call, Cause, Done, Events, Next, Outcome, Peer, Runtime, State, Still, Timer
 
 if TYPE_CHECKING:
     from nsm_sdk.elements.begin import Begin
@@ -27,12 +27,17 @@ DEFAULT_TIMEOUT = 15.0
 class Post:
     """One posted event that has not run yet; duplicates have joined it."""
 
-    __slots__ = ("cause", "dones", "edit")
+    __slots__ = ("cause", "dones", "edit", "stills")
 
     def __init__(self, cause: Cause, edit: Edit | None) -> None:
         self.cause = cause
         self.edit = edit
         self.dones: list[Done] = []
+        self.stills: list[Still | None] = []
+
+    def needed(self) -> bool:
+        """Whether anybody who posted wants it still."""
+        return any(still is None or still() for still in self.stills)
 
     def tell(self, outcome: Outcome, error: BaseException | None = None) -> None:
         """Let everybody who posted know how it ended."""
@@ -131,11 +136,11 @@ class Posts(Events):
         self._begin = begin
         self._record = record
 
-    def refresh(self, done: Done | None = None) -> None:
-        self._begin.post(self._record, Cause.REFRESH, None, done)
+    def refresh(self, done: Done | None = None, still: Still | None = None) -> None:
+        self._begin.post(self._record, Cause.REFRESH, None, done, still)
 
-    def reselect(self, edit: Edit | None = None, done: Done | None = None) -> None:
-        self._begin.post(self._record, Cause.RESELECT, edit, done)
+    def reselect(self, edit: Edit | None = None, done: Done | None = None, still: Still | None = None) -> None:
+        self._begin.post(self._record, Cause.RESELECT, edit, done, still)
 
     def close(self, done: Done | None = None) -> None:
         self._begin.post(self._record, Cause.CLOSE, None, done)

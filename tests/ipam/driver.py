@@ -24,7 +24,7 @@ class Posts(Events):
     def __init__(self) -> None:
         self.posted: list[str] = []
 
-    def reselect(self, edit: object = None, done: object = None) -> None:
+    def reselect(self, edit: object = None, done: object = None, still: object = None) -> None:
         self.posted.append("reselect")
 
 
