@@ -23,6 +23,7 @@ from nsm_sdk.elements.refresh import REFRESHING, Refresh, Refreshing, refresh_af
 from nsm_sdk.elements.retry import Retry
 from nsm_sdk.elements.set_extra_context import SetExtraContext
 from nsm_sdk.elements.set_payload import SetPayload
+from nsm_sdk.elements.swap_ip import SwapDestinationIp, SwapSourceIp
 from nsm_sdk.elements.switch import Case, Condition, Switch, otherwise
 from nsm_sdk.elements.timeout import Timeout, close_after
 from nsm_sdk.elements.trim_path import TrimPath
@@ -52,6 +53,8 @@ __all__ = [
     "Retry",
     "SetExtraContext",
     "SetPayload",
+    "SwapDestinationIp",
+    "SwapSourceIp",
     "Switch",
     "Timeout",
     "TrimPath",

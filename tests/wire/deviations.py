@@ -141,5 +141,28 @@ DEVIATIONS: dict[tuple[str, str, str], str] = {
     ("elements", "clienturl_server", "clienturl_server-3"): (
         "an element without a URL leaves the one that was chosen, on both sides; theirs forgets it on the server's"
     ),
+    ("elements", "swapip_client", "swapip_client-2"): ("an address that is not in the map stays; theirs becomes empty"),
+    ("elements", "swapip_client", "swapip_client-10"): (
+        "an address that is not in the map stays; theirs becomes empty"
+    ),
+    ("elements", "swapip_client", "swapip_client-11"): (
+        "an address that is not in the map stays; theirs becomes empty"
+    ),
+    ("elements", "swapip_client", "swapip_client-14"): (
+        "an address that is not in the map stays; theirs becomes empty"
+    ),
+    ("elements", "swapip_client", "swapip_client-18"): (
+        "an address that is not in the map stays; theirs becomes empty"
+    ),
+    ("elements", "swapip_server", "swapip_server-4"): ("an address that is not in the map stays; theirs becomes empty"),
+    ("elements", "swapip_server", "swapip_server-12"): (
+        "an address that is not in the map stays; theirs becomes empty"
+    ),
+    ("elements", "swapip_server", "swapip_server-13"): (
+        "an address that is not in the map stays; theirs becomes empty"
+    ),
+    ("elements", "swapip_server", "swapip_server-15"): (
+        "an address that is not in the map stays; theirs becomes empty"
+    ),
 }
 """(file, section, case) -> why we answer otherwise."""
