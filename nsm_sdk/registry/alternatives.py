@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trying one after the other.
+
+Does:  sends a copy of a request to one candidate after the other until one succeeds; what a failed try has built is
+       closed below before the next. Remembers for a while which ones failed, so that they are tried last.
+Place: the elements that choose.
+State: `Failures`: when each name failed last.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from nsm_sdk.api import Connection, Request
+from nsm_sdk.core import Call, Next, cleanup_time
+from nsm_sdk.errors import NsmError, ProgrammingError, Status, from_status
+
+logger = logging.getLogger("nsm_sdk.registry")
+
+UNDO_TIME = 2.0
+"""Seconds for closing below after a try that failed."""
+REMEMBERED = 60.0
+"""Seconds for which a failure counts."""
+_MOST = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """Somebody who may take the connection."""
+
+    name: str
+    url: str
+
+
+class Failures:
+    """Who failed lately."""
+
+    def __init__(self) -> None:
+        self._when: dict[str, float] = {}
+
+    def add(self, name: str, now: float) -> None:
+        """`name` failed at `now`."""
+        if len(self._when) >= _MOST:
+            self._when.clear()
+        self._when[name] = now
+
+    def forgive(self, name: str) -> None:
+        """`name` works."""
+        self._when.pop(name, None)
+
+    def last(self, options: Iterable[Option], now: float, avoid: Iterable[str] = ()) -> list[Option]:
+        """The options, each name once, in the same order but for those that failed lately, and then those to avoid."""
+        shunned = set(avoid)
+        unique = {option.name: option for option in reversed(list(options))}
+        ordered = list(unique.values())[::-1]
+        return sorted(ordered, key=lambda one: (one.name in shunned, self._failed(one.name, now)))
+
+    def _failed(self, name: str, now: float) -> bool:
+        when = self._when.get(name)
+        if when is None:
+            return False
+        if now - when >= REMEMBERED:
+            del self._when[name]
+            return False
+        return True
+
+
+async def try_each(
+    call: Call,
+    request: Request,
+    next: Next,
+    options: Sequence[Option],
+    failures: Failures,
+    what: str,
+    edit: Callable[[Connection, Option], None] = lambda conn, option: None,
+) -> tuple[Option, Connection]:
+    """Who took the connection, and the answer. `edit` changes the copy that one option gets.
+
+    The error of the only option as it is; else one that lists all, with the status of the last.
+    """
+    errors: list[tuple[Option, Exception]] = []
+    clock = call.runtime.clock
+    for option in options:
+        attempt = Request()
+        attempt.CopyFrom(request)
+        edit(attempt.connection, option)
+        if errors:
+            await _close_below(call, next, errors[-1][0], attempt.connection)
+        call.url = option.url
+        try:
+            answer = await next.request(call, attempt)
+        except ProgrammingError:
+            raise
+        except (NsmError, TimeoutError) as error:
+            failures.add(option.name, clock.now())
+            errors.append((option, error))
+            logger.info("%s: %s %r at %s failed: %s", call.runtime.name, what, option.name, option.url, error)
+            if call.remaining() <= 0:
+                break
+        except BaseException:
+            # Cancelled while it was not answering: somebody else may be quicker next time.
+            failures.add(option.name, clock.now())
+            raise
+        else:
+            failures.forgive(option.name)
+            return option, answer
+    raise _combined(what, errors)
+
+
+async def _close_below(call: Call, next: Next, failed: Option, conn: Connection) -> None:
+    """Undo what a failed try may have left; the next one starts from nothing."""
+    closing = Connection()
+    closing.CopyFrom(conn)
+    call.url = failed.url
+    with cleanup_time(UNDO_TIME):
+        try:
+            await next.close(call, closing)
+        except Exception as error:
+            logger.info("%s: closing what %r left: %s", call.runtime.name, failed.name, error)
+
+
+def _combined(what: str, errors: Sequence[tuple[Option, Exception]]) -> Exception:
+    last = errors[-1][1]
+    if len(errors) == 1:
+        return last
+    texts = "; ".join(f"{option.name}: {_message(error)}" for option, error in errors)
+    status, hint = (last.status, last.hint) if isinstance(last, NsmError) else (Status.DEADLINE_EXCEEDED, "")
+    trail = last.trail if isinstance(last, NsmError) else ()
+    combined = from_status(status, f"every {what} failed: {texts}", trail=trail, hint=hint)
+    combined.__cause__ = last
+    return combined
+
+
+def _message(error: Exception) -> str:
+    return error.message if isinstance(error, NsmError) else "time ran out"

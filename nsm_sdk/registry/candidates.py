@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The candidate cache: a registry is watched, not asked for every request.
+
+Does:  follows the queries that are in use, each in the background, and answers from what it follows. "None" is believed
+       only from a plain Find, and then at once; while the registry cannot be reached it waits, at most half of the
+       caller's time, and goes on answering from what it knew.
+Place: shared service of the elements that choose (`Discover`, `DiscoverForwarder`).
+State: one `Follow` per query in use; those that nobody uses are dropped after a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import anyio
+
+from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
+from nsm_sdk.core import NS, NSE, Bound, Call, E, Kind, RegistryNext, Runtime, Service, Timer
+from nsm_sdk.errors import Cancelled, DeadlineExceeded, ProgrammingError, Unavailable
+from nsm_sdk.registry.connect import registry_of
+from nsm_sdk.registry.follow import Follow, Standing
+from nsm_sdk.registry.matching import has_expired
+
+T = TypeVar("T")
+
+IDLE = 300.0
+"""Seconds after which a query that nobody used is no longer followed."""
+MOST_PATIENT = 15.0
+"""Seconds to wait at most for a registry that cannot be reached, when the caller has no deadline."""
+AGAIN = 0.2
+"""Seconds between attempts to reach it."""
+AWAY = (Unavailable, Cancelled, DeadlineExceeded, TimeoutError)
+"""Errors that say that a registry cannot be reached, as opposed to one that refuses."""
+
+
+class Candidates(Service):
+    """Services and endpoints of a registry. `registry`: what it offers, or a function that dials it at the start.
+
+    Entries that come from here are shared and must not be changed.
+    """
+
+    def __init__(self, registry: Bound | Callable[[], Bound], *, idle: float = IDLE) -> None:
+        self._registry = registry
+        self._idle = idle
+        self._runtime: Runtime | None = None
+        self._sweeper: Timer | None = None
+        self._ns: RegistryNext[NetworkService] | None = None
+        self._nse: RegistryNext[NetworkServiceEndpoint] | None = None
+        self._follows: dict[tuple[str, bytes], Follow[Any]] = {}
+
+    async def start(self, runtime: Runtime) -> None:
+        bound = self._registry if isinstance(self._registry, Bound) else self._registry()
+        self._ns, self._nse = registry_of(bound, NS), registry_of(bound, NSE)
+        self._runtime = runtime
+        self._sweeper = runtime.after(self._idle, self._sweep)
+
+    async def stop(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for follow in self._follows.values():
+            follow.close()
+        self._follows.clear()
+        self._runtime = None
+
+    async def service(self, call: Call, name: str) -> NetworkService | None:
+        """The service of that name; None if there is none. Unavailable while nobody can tell."""
+        return await self._look(call, NS, NetworkService(name=name), lambda found: _named(found, name))
+
+    async def endpoint(self, call: Call, name: str, service: str = "") -> NetworkServiceEndpoint | None:
+        """The endpoint of that name; None if there is none. Unavailable while nobody can tell.
+
+        Where all endpoints of `service` are followed already, one of them costs nothing.
+        """
+        if service:
+            follow = self._follows.get(_key(NSE, NetworkServiceEndpoint(network_service_names=[service])))
+            if follow is not None and (known := follow.entries.get(name)) is not None:
+                follow.used = call.runtime.clock.now()
+                found: NetworkServiceEndpoint = known
+                return found
+        return await self._look(call, NSE, NetworkServiceEndpoint(name=name), lambda found: _named(found, name))
+
+    async def endpoints(
+        self,
+        call: Call,
+        query: NetworkServiceEndpoint,
+        pick: Callable[[Sequence[NetworkServiceEndpoint]], T | None],
+    ) -> T | None:
+        """What `pick` makes of the endpoints that match `query`; None if it makes nothing even of a plain Find's.
+
+        `pick` may be called several times. Unavailable while nobody can tell.
+        """
+        return await self._look(call, NSE, query, pick)
+
+    def age(self, query: NetworkService | NetworkServiceEndpoint) -> float | None:
+        """Seconds since what is held for `query` was known to be right (0: it is now); None if it is not followed."""
+        kind: Kind[Any] = NS if isinstance(query, NetworkService) else NSE
+        follow = self._follows.get(_key(kind, query))
+        return None if follow is None else follow.age()
+
+    def __len__(self) -> int:
+        return len(self._follows)
+
+    def _follow(self, kind: Kind[E], query: E) -> Follow[E]:
+        key = _key(kind, query)
+        follow: Follow[E] | None = self._follows.get(key)
+        if follow is None:
+            if self._runtime is None:
+                raise ProgrammingError(
+                    "the candidate cache does not run", hint="it must be held by an element of a role that is served"
+                )
+            registry: RegistryNext[E] | None = self._ns if kind.label == NS.label else self._nse  # type: ignore[assignment]
+            if registry is None:
+                raise Unavailable(f"no registry of {kind.label}s to look in", hint="check the registry's address")
+            follow = self._follows[key] = Follow(self._runtime, registry, kind.copy(query))
+        follow.used = self._runtime.clock.now() if self._runtime is not None else follow.used
+        return follow
+
+    async def _look(self, call: Call, kind: Kind[E], query: E, pick: Callable[[Sequence[E]], T | None]) -> T | None:
+        follow = self._follow(kind, query)
+        wall = call.runtime.clock.wall
+
+        def valid(entries: Iterable[E]) -> tuple[E, ...]:
+            now = wall()
+            return tuple(
+                one for one in entries if not (isinstance(one, NetworkServiceEndpoint) and has_expired(one, now))
+            )
+
+        picked = pick(valid(follow.entries.values()))
+        if picked is not None:
+            return picked
+        now = call.runtime.clock.now
+        until = now() + min(call.remaining() / 2, MOST_PATIENT)
+        last: Exception | None = None
+        while True:
+            with anyio.move_on_after(max(until - now(), 0.0)):
+                try:
+                    return pick(valid(await follow.find(Call(call.runtime, deadline=until))))
+                except AWAY as error:
+                    last = error
+                # Nobody can refresh a registration now: what has expired may live on.
+                picked = pick(tuple(follow.entries.values()))
+                if picked is not None:
+                    return picked
+                with anyio.move_on_after(AGAIN):
+                    await follow.change()
+            if now() >= until:
+                picked = pick(tuple(follow.entries.values()))
+                if picked is not None:
+                    return picked
+                raise Unavailable(
+                    f"the registry cannot be reached ({last or 'it does not answer'})",
+                    hint="check that the registry runs; trying again may help",
+                ) from last
+
+    def _sweep(self) -> None:
+        runtime = self._runtime
+        if runtime is None:
+            return
+        now = runtime.clock.now()
+        for key, follow in list(self._follows.items()):
+            # While the registry is away what is known is all there is.
+            if now - follow.used >= self._idle and follow.standing is not Standing.BROKEN:
+                follow.close()
+                del self._follows[key]
+        self._sweeper = runtime.after(self._idle / 2, self._sweep)
+
+
+def _key(kind: Kind[Any], query: NetworkService | NetworkServiceEndpoint) -> tuple[str, bytes]:
+    return kind.label, query.SerializeToString(deterministic=True)
+
+
+def _named(found: Sequence[E], name: str) -> E | None:
+    # Registries before 1.11 answer with names that only contain the one asked for.
+    return next((entry for entry in found if entry.name == name), None)

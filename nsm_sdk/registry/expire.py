@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Registrations end.
+
+Does:  gives each endpoint a life: at most `longest`, less if it asks for less or a token on its way ends sooner; and
+       unregisters it when that is over and nobody has registered it again. An expiry that lies in the past, or that the
+       caller only echoes from our last answer, counts as none asked for.
+Place: below `Begin`, in a registry and in a manager.
+State: a timer per name, and the expiry that was answered last.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from nsm_sdk.api import NetworkServiceEndpoint, seconds
+from nsm_sdk.api.path import timestamp
+from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY
+from nsm_sdk.core import Call, Cause, RegistryElement, RegistryNext, Slot, Timer
+from nsm_sdk.registry.begin import Begin
+from nsm_sdk.registry.path import PATH_KEY, parse_expiry, parse_path, subject_and_expiry
+
+DEFAULT_LIFE = 60.0
+"""Seconds that an endpoint lives after it was registered last."""
+SHORTEST = 1.0
+"""Seconds that any registration lives: nothing is removed at once."""
+
+
+def bounds(call: Call) -> list[float]:
+    """When the tokens end that an unregistration would have to carry: the caller's, and ours in the path."""
+    found: list[float] = []
+    if call.cause is Cause.CALL and (text := call.metadata.get(EXPIRES_KEY)):
+        token = call.metadata.get(TOKEN_KEY, "")
+        peer = parse_expiry(text)
+        if token and peer is not None:
+            found.append(peer)
+    path = parse_path(call.onward.get(PATH_KEY))
+    if path is not None and path.index < len(path.tokens):
+        own = subject_and_expiry(path.tokens[path.index])[1]
+        if own is not None:
+            found.append(own)
+    return found
+
+
+def limit(now: float, longest: float | None, tokens: list[float]) -> float | None:
+    """When a registration made `now` ends at the latest; None when nothing says so."""
+    ends = [*tokens, *(() if longest is None else (now + longest,))]
+    return max(min(ends), now + SHORTEST) if ends else None
+
+
+def unregister_after(life: float, remaining: float) -> float:
+    """Seconds until an entry is removed whose life is that long and whose caller had `remaining` seconds left.
+
+    The caller's time is taken off, so that the removal still gets through; a tenth of the life if it is more than a
+    quarter of it.
+    """
+    life = max(life, SHORTEST)
+    if remaining == float("inf"):
+        return life
+    return life - (remaining if remaining <= life / 4 else life / 10)
+
+
+class Expire(RegistryElement[NetworkServiceEndpoint]):
+    """Unregister endpoints that nobody refreshes. `longest`: seconds of life at most; None: as the tokens say."""
+
+    needs = (Begin,)
+    unique: ClassVar[bool] = True
+
+    def __init__(self, longest: float | None = DEFAULT_LIFE) -> None:
+        self.longest = longest
+        self._timer = Slot[Timer]("expiry timer")
+        self._answered = Slot[tuple[int, int]]("expiry answered")
+
+    async def register(
+        self, call: Call, entry: NetworkServiceEndpoint, next: RegistryNext[NetworkServiceEndpoint]
+    ) -> NetworkServiceEndpoint:
+        clock = call.runtime.clock
+        now = clock.wall()
+        remaining = call.remaining()
+        last = limit(now, self.longest, bounds(call))
+        asked = entry.expiration_time if entry.HasField("expiration_time") else None
+        if asked is not None and (seconds(asked) <= now or (asked.seconds, asked.nanos) == self._answered.get(call)):
+            entry.ClearField("expiration_time")
+            asked = None
+        if last is not None and (asked is None or last < seconds(asked)):
+            entry.expiration_time.CopyFrom(timestamp(last))
+        registered = await next.register(call, entry)
+        said = registered.expiration_time if registered.HasField("expiration_time") else None
+        if said is not None:
+            self._answered.set(call, (said.seconds, said.nanos))
+            last = seconds(said) if last is None else min(last, seconds(said))
+        self._stop(call)
+        if last is not None:
+            events = call.events
+            timer = call.runtime.after(unregister_after(last - now, remaining), lambda: events.close())
+            self._timer.set(call, timer)
+        return registered
+
+    async def unregister(
+        self, call: Call, entry: NetworkServiceEndpoint, next: RegistryNext[NetworkServiceEndpoint]
+    ) -> None:
+        self._stop(call)
+        self._answered.pop(call)
+        await next.unregister(call, entry)
+
+    def _stop(self, call: Call) -> None:
+        timer = self._timer.pop(call)
+        if timer is not None:
+            timer.cancel()

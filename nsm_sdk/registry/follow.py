@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One watched query.
+
+Does:  keeps what a Find stream tells, reopens the stream with growing pauses when it breaks, and finds out what was
+       lost meanwhile: a watch marks no end of its snapshot, so entries that the new stream has not told of are asked
+       for by plain Finds until each is either told of or gone.
+Place: inside the candidate cache.
+State: the entries, and whether the stream can be trusted now.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from contextlib import aclosing
+from enum import StrEnum
+from typing import Generic
+
+import anyio
+
+from nsm_sdk.core import Call, E, Query, RegistryNext, Runtime, find_all
+from nsm_sdk.errors import NsmError
+
+logger = logging.getLogger("nsm_sdk.registry")
+
+FIRST_PAUSE = 0.05
+LAST_PAUSE = 2.0
+"""Seconds between attempts to open a stream, doubling from the first to the last."""
+RECHECK = 0.5
+"""Seconds until entries that are only in an older snapshot are asked for again; doubling."""
+LASTING = 5.0
+"""Seconds that a stream must have lived for the pauses to begin anew."""
+FIND_TIME = 5.0
+"""Seconds for a plain Find of this module's own."""
+
+
+class Standing(StrEnum):
+    """How far the entries can be trusted."""
+
+    LIVE = "live"
+    """The stream is open, and everything held is confirmed by it or by a Find since."""
+    READING = "reading"
+    """The stream was opened again; some entries are not confirmed yet."""
+    BROKEN = "broken"
+    """The registry cannot be reached; entries are as they were last."""
+
+
+class Follow(Generic[E]):
+    """Entries that match `query`, kept up to date in the background. They are shared: read only."""
+
+    def __init__(self, runtime: Runtime, registry: RegistryNext[E], query: E) -> None:
+        self.query = query
+        self.entries: dict[str, E] = {}
+        self.standing = Standing.READING
+        self.used = runtime.clock.now()
+        self._runtime = runtime
+        self._registry = registry
+        self._since = self.used
+        self._changed = anyio.Event()
+        self._older: set[str] = set()
+        self._scope = runtime.spawn(self._run, "candidates")
+
+    def age(self) -> float:
+        """Seconds since the entries were last known to be right; 0 while the stream is live."""
+        return 0.0 if self.standing is Standing.LIVE else self._runtime.clock.now() - self._since
+
+    def close(self) -> None:
+        """Stop following."""
+        self._scope.cancel()
+
+    async def find(self, call: Call) -> list[E]:
+        """A plain Find, which is believed even when it finds nothing."""
+        return await find_all(self._registry, call, Query(self.query))
+
+    async def change(self) -> None:
+        """Wait until an entry or the standing changes."""
+        await self._changed.wait()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    def _stand(self, standing: Standing) -> None:
+        if self.standing is Standing.LIVE:
+            self._since = self._runtime.clock.now()
+        if standing is not self.standing:
+            self.standing = standing
+            self._notify()
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            self._older = set(self.entries)
+            began = self._runtime.clock.now()
+            try:
+                async with anyio.create_task_group() as tasks:
+                    # The order matters little: a Find that overtakes the watch only leaves names to be asked again.
+                    tasks.start_soon(self._confirm)
+                    await self._read()
+                    tasks.cancel_scope.cancel()
+            except* (NsmError, TimeoutError) as errors:
+                logger.info("%s: watching %r broke: %s", self._runtime.name, _what(self.query), errors.exceptions[0])
+            except* Exception as errors:
+                logger.exception("%s: watching %r failed", self._runtime.name, _what(self.query), exc_info=errors)
+            if self._runtime.clock.now() - began >= LASTING:
+                failures = 0
+            self._stand(Standing.BROKEN)
+            await anyio.sleep(min(FIRST_PAUSE * 2 ** min(failures, 16), LAST_PAUSE) * random.uniform(0.5, 1.0))
+            failures += 1
+
+    async def _read(self) -> None:
+        async with aclosing(self._registry.find(Call(self._runtime), Query(self.query, watch=True))) as stream:
+            async for found in stream:
+                name = found.entry.name
+                self._older.discard(name)
+                if found.deleted:
+                    self.entries.pop(name, None)
+                else:
+                    self.entries[name] = found.entry
+                if not self._older and self.standing is not Standing.LIVE:
+                    self._stand(Standing.LIVE)
+                else:
+                    self._notify()
+
+    async def _confirm(self) -> None:
+        """Drop what is left of an older snapshot and exists no more; then the entries are right."""
+        pause = RECHECK
+        while self._older:
+            call = Call(self._runtime, deadline=self._runtime.clock.now() + FIND_TIME)
+            with anyio.fail_after(FIND_TIME):
+                there = {entry.name for entry in await self.find(call)}
+            for name in self._older - there:
+                self.entries.pop(name, None)
+            self._older &= there
+            if not self._older:
+                self._stand(Standing.LIVE)
+                self._notify()
+                return
+            self._stand(Standing.READING)
+            await anyio.sleep(pause)
+            pause = min(2 * pause, 30.0)
+
+
+def _what(query: object) -> str:
+    return " ".join(str(query).split())

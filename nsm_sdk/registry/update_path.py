@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who registers: the path of tokens, and the ids of all hops in the entry.
+
+Does:  takes the caller's path from the call's metadata, adds the caller's token and one of our own, sends it onward,
+       and gives it back with the answer. Writes the SPIFFE ids of both into the entry's `path_ids`. A caller without
+       a path (as peers before 1.7 are) is served without.
+Place: first in a registry's chain, above authorisation and `Begin`.
+State: none.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import ClassVar, Protocol
+
+from nsm_sdk.api.tokens import TOKEN_KEY
+from nsm_sdk.core import Call, E, RegistryElement, RegistryNext
+from nsm_sdk.errors import Internal, NsmError, Unavailable
+from nsm_sdk.registry.path import PATH_KEY, AuthPath, parse_path, set_id, subject_and_expiry
+
+logger = logging.getLogger("nsm_sdk.registry")
+
+
+class TokenSource(Protocol):
+    """Gives tokens for peers."""
+
+    def token(self, peer: str) -> tuple[str, float]:
+        """A token for the peer of that SPIFFE id (empty: unknown), and its expiry in seconds since 1970."""
+        ...
+
+
+class UpdatePath(RegistryElement[E]):
+    """Move the path one hop on; `source` makes our own token.
+
+    InvalidRequest for a path whose index points nowhere, Unavailable when no token can be made.
+    """
+
+    unique: ClassVar[bool] = True
+
+    def __init__(self, source: TokenSource) -> None:
+        self.source = source
+
+    async def register(self, call: Call, entry: E, next: RegistryNext[E]) -> E:
+        given = self._update(call, entry)
+        registered = await next.register(call, entry)
+        _answer(call, given)
+        return registered
+
+    async def unregister(self, call: Call, entry: E, next: RegistryNext[E]) -> None:
+        given = self._update(call, entry)
+        await next.unregister(call, entry)
+        _answer(call, given)
+
+    def _update(self, call: Call, entry: E) -> AuthPath | None:
+        """Write tokens and ids; answers the caller's path."""
+        text = call.metadata.get(PATH_KEY)
+        given = parse_path(text)
+        if text is not None and given is None:
+            logger.debug("%s: %r comes with a path that cannot be read", call.runtime.name, entry.name)
+        peer_token = call.metadata.get(TOKEN_KEY, "")
+        path = given or AuthPath()
+        own_token = self._own_token(call)
+        moved = path.moved(peer_token, own_token)
+        own_id = subject_and_expiry(own_token)[0]
+        if not own_id:
+            raise Internal("our own token has no subject", hint="look at the hop's identity source")
+        set_id(entry.path_ids, moved.index - 1, subject_and_expiry(peer_token)[0])
+        set_id(entry.path_ids, moved.index, own_id)
+        call.onward[PATH_KEY] = (AuthPath() if given is None else moved).dumps()
+        return given
+
+    def _own_token(self, call: Call) -> str:
+        try:
+            return self.source.token(call.peer.identity)[0]
+        except NsmError:
+            raise
+        except Exception as error:
+            # Not its text: it comes from whoever keeps the keys.
+            raise Unavailable(
+                f"cannot make a token ({type(error).__name__})", hint="look at the hop's identity source"
+            ) from None
+
+
+def _answer(call: Call, given: AuthPath | None) -> None:
+    """Give the path back: as the next hop completed it, or as it went on; with the caller's own index."""
+    if given is None:
+        return
+    path = parse_path(call.answered.get(PATH_KEY)) or parse_path(call.onward.get(PATH_KEY)) or given
+    call.answer[PATH_KEY] = AuthPath(given.index, path.tokens).dumps()
