@@ -11,7 +11,25 @@ from __future__ import annotations
 
 from nsm_sdk.api import KERNEL, LOCAL, Connection, Mechanism, Request
 from nsm_sdk.core import Bound, Call, Element, Next
-from nsm_sdk.elements import Connect, Hub, Monitor, Timeout, UpdatePath
+from nsm_sdk.elements import (
+    Case,
+    ClientInfo,
+    ClientUrl,
+    Connect,
+    Hub,
+    Monitor,
+    OnIdle,
+    Passthrough,
+    Retry,
+    SetExtraContext,
+    SwapDestinationIp,
+    SwapSourceIp,
+    Switch,
+    Timeout,
+    TrimPath,
+    UpdatePath,
+    otherwise,
+)
 from nsm_sdk.ipam import ClusterPrefixes, ExcludedPrefixes, PointToPointIpam, SinglePointIpam
 from nsm_sdk.mechanisms import (
     KernelClient,
@@ -71,12 +89,32 @@ def second_hop() -> Request:
 
 TABLE: dict[str, Contract] = {
     # -- nsm_sdk.elements -----------------------------------------------------------------------------------------
+    "ClientInfo": Contract(
+        factory=lambda: ClientInfo({"NODE_NAME": "node-1", "PASSWORD": "hunter2"}),
+        owns=frozenset({"connection.labels"}),
+        secrets=("hunter2",),
+    ),
+    "ClientUrl": Contract(factory=lambda: ClientUrl("tcp://next:1")),
     "Connect": Contract(
         joined=lambda below: Connect(lambda url: Bound(connection=below)),
         above=lambda: (Towards(),),
     ),
     "Monitor": Contract(factory=lambda: Monitor(Hub())),
+    # its idle timer is the role's, not a connection's
+    "OnIdle": Contract(factory=lambda: OnIdle(0.0, lambda: None)),
+    "Passthrough": Contract(
+        factory=lambda: Passthrough({"app": "firewall"}),
+        owns=frozenset({"connection.labels", "connection.network_service_endpoint_name"}),
+    ),
+    "Retry": Contract(factory=lambda: Retry(attempts=1)),
+    "SetExtraContext": Contract(
+        factory=lambda: SetExtraContext({"a": "1"}), owns=frozenset({"connection.context.extra_context"})
+    ),
+    "SwapDestinationIp": Contract(factory=lambda: SwapDestinationIp({}), owns=frozenset({MECHANISM, PREFERENCES})),
+    "SwapSourceIp": Contract(factory=lambda: SwapSourceIp({}), owns=frozenset({MECHANISM, PREFERENCES})),
+    "Switch": Contract(factory=lambda: Switch("s", Case("only", otherwise, ClientUrl("tcp://next:1")))),
     "Timeout": Contract(factory=Timeout, request=second_hop),
+    "TrimPath": Contract(factory=TrimPath, owns=frozenset({PATH})),
     "UpdatePath": Contract(
         factory=lambda: UpdatePath("hop"),
         owns=frozenset({PATH, "connection.id"}),
