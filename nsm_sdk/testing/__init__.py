@@ -13,6 +13,7 @@ from nsm_sdk.testing.contract import POINTS, Contract, ContractError, check_elem
 from nsm_sdk.testing.doubles import Answer, FailTimes, Gate, Lose, Park, Probe
 from nsm_sdk.testing.faults import Ended, Fault, Faults, explore, fault_points
 from nsm_sdk.testing.leaks import LASTING_THREADS, Holdings
+from nsm_sdk.testing.loopback import Loopback, Onward, loopback
 from nsm_sdk.testing.rig import Driven, Left, Rig, drive, rig, with_begin
 from nsm_sdk.testing.samples import at_hop, sample_connection, sample_endpoint, sample_request, sample_service
 from nsm_sdk.testing.seen import Passed, Seen
@@ -49,7 +50,9 @@ __all__ = [
     "Holdings",
     "LeakError",
     "Left",
+    "Loopback",
     "Lose",
+    "Onward",
     "Park",
     "Passed",
     "Probe",
@@ -68,6 +71,7 @@ __all__ = [
     "drive",
     "explore",
     "fault_points",
+    "loopback",
     "rig",
     "run_virtual",
     "sample_connection",

@@ -20,7 +20,8 @@ State: none; each point runs with an element of its own, in virtual time.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +74,9 @@ class Contract:
     secrets: tuple[str, ...] = ()
     """Texts that must not be in its repr."""
     keeps: frozenset[str] = frozenset()
-    """Names of background tasks that belong to its services and not to a connection."""
+    """Names of background tasks that its services begin with a request and keep; those begun at the start are known."""
+    keeps_timers: int = 0
+    """How many timers its services set with a request and keep."""
     skips: Mapping[int, str] = field(default_factory=dict)
     """Points that do not apply, with the reason."""
 
@@ -87,6 +90,7 @@ class _Bench:
 
     def __init__(self, contract: Contract, *doubles: Element) -> None:
         self.contract = contract
+        self._start = Left()
         self.top, self.bottom = Probe(), Probe()
         rest = (self.bottom, *doubles)
         if contract.joined is not None:
@@ -98,14 +102,19 @@ class _Bench:
             self.element = contract.factory()
             self.elements = (*contract.above(), self.top, self.element, *rest, *contract.below())
 
-    def open(self) -> Any:
-        """The rig, to be entered."""
-        return rig(*self.elements, check=False)
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Rig, None]:
+        """The rig; what its services have begun at the start is theirs."""
+        async with rig(*self.elements, check=False, begin=True) as running:
+            self._start = await running.left()
+            yield running
 
     async def left(self, running: Rig) -> Left:
         """What is left, without what the services keep."""
         left = await running.left()
-        left.tasks = [name for name in left.tasks if name not in self.contract.keeps]
+        known = self.contract.keeps.union(self._start.tasks)
+        left.tasks = [name for name in left.tasks if name not in known]
+        left.timers = max(left.timers - self._start.timers - self.contract.keeps_timers, 0)
         return left
 
 

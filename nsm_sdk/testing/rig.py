@@ -10,6 +10,7 @@ State: a role that is served while the rig is open.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any
 import anyio.lowlevel
 
 from nsm_sdk.api import Connection, Request
-from nsm_sdk.core import Bound, Call, Chain, Clock, Layer, Next, Observer, Place, Role, Running, Runtime, State
+from nsm_sdk.core import Bound, Call, Chain, Clock, Layer, Next, Observer, Place, Role, Running, Runtime, Slot, State
 from nsm_sdk.core.order import owns_slot
 from nsm_sdk.elements import Begin
 from nsm_sdk.testing.samples import sample_request
@@ -182,14 +183,27 @@ class Rig:
         )
 
 
-def with_begin(*elements: Layer[Next]) -> Chain[Next]:
-    """A chain of the elements, with a Begin on top when one of them keeps state and none opens it."""
+def with_begin(*elements: Layer[Next], begin: bool | None = None) -> Chain[Next]:
+    """A chain of the elements, with a Begin on top when one of them keeps state and none opens it.
+
+    `begin`: True puts one there in any case where none is, False never.
+    """
     plain: Chain[Next] = Chain("rig", *elements)
     inside = list(plain.walk())
-    needed = any(owns_slot(layer) or any(kind.gives_state for kind in layer.needs) for layer in inside)
-    if needed and not any(layer.gives_state for layer in inside):
+    wanted = any(map(_keeps_state, inside)) if begin is None else begin
+    if wanted and not any(layer.gives_state for layer in inside):
         return Chain("rig", Begin(), *elements)
     return plain
+
+
+def _keeps_state(layer: Layer[Next]) -> bool:
+    # A slot that elements share is a name of their modules.
+    shared = vars(sys.modules[type(layer).__module__]).values()
+    return (
+        owns_slot(layer)
+        or any(kind.gives_state for kind in layer.needs)
+        or any(isinstance(value, Slot) for value in shared)
+    )
 
 
 @asynccontextmanager
@@ -198,14 +212,16 @@ async def rig(
     clock: Clock | None = None,
     observe: Observer | None = None,
     check: bool = True,
+    begin: bool | None = None,
     drain: float = 2.0,
 ) -> AsyncGenerator[Rig, None]:
     """Bind and serve connection elements; open it in the test itself, never in a fixture.
 
-    A `Begin` is put on top when an element keeps state. `check=False` leaves the order rules out, for an element
+    A `Begin` is put on top when an element keeps state, unless `begin` says otherwise. `check=False` leaves the order
+    rules out, for an element
     without what it needs above. Under `virtual_time` the clock is the virtual one.
     """
-    chain = with_begin(*elements)
+    chain = with_begin(*elements, begin=begin)
     states, end = _States(observe), _End()
     role = _RigRole(chain, end, check)
     async with role.serving(clock=clock or current_clock(), observe=states, drain=drain) as running:
@@ -221,6 +237,7 @@ async def drive(
     clock: Clock | None = None,
     observe: Observer | None = None,
     check: bool = True,
+    begin: bool | None = None,
     timeout: float = math.inf,
     **fields: Any,
 ) -> Driven:
@@ -229,7 +246,7 @@ async def drive(
     Errors come out as they are, unless `catch` names them; then they are in the record. After an error of the request
     nothing is closed here: undoing is the business of `Begin`. `fields` are those of `Call`; `timeout` is in seconds.
     """
-    async with rig(*elements, clock=clock, observe=observe, check=check) as bench:
+    async with rig(*elements, clock=clock, observe=observe, check=check, begin=begin) as bench:
         connection: Connection | None = None
         caught: BaseException | None = None
         held = Left()

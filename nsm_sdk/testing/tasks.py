@@ -10,9 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import anyio
+
 from nsm_sdk.errors import ProgrammingError
+
+_LIBRARIES = tuple(str(Path(module.__file__).parent) for module in (asyncio, anyio) if module.__file__)
 
 
 class LeakError(ProgrammingError):
@@ -25,13 +30,15 @@ def lines(tasks: Iterable[asyncio.Task[Any]]) -> list[str]:
 
 
 def waits_at(task: asyncio.Task[Any]) -> str:
-    """`function (file:line)` of the innermost await of a task."""
+    """Where a task waits: the innermost function, and the innermost that is no library's, if that is another."""
     step: Any = task.get_coro()
-    place = "its start"
+    innermost = own = ""
     while step is not None:
         frame = getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None) or getattr(step, "ag_frame", None)
         if frame is not None:
-            name = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)
-            place = f"{name} ({frame.f_code.co_filename}:{frame.f_lineno})"
-        step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)
-    return place
+            code = frame.f_code
+            innermost = f"{getattr(code, 'co_qualname', code.co_name)} ({code.co_filename}:{frame.f_lineno})"
+            if not code.co_filename.startswith(_LIBRARIES):
+                own = innermost
+        step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None) or getattr(step, "ag_await", None)
+    return innermost if own in ("", innermost) else f"{innermost}, for {own}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import selectors
 import sys
 import threading
@@ -34,11 +35,11 @@ START_WALL = 1_767_225_600.0
 DAY = 86_400.0
 LIMIT = 400 * DAY
 """A run that is still going after so many virtual seconds waits for something that never comes."""
+RESOLUTION = 1e-9
 TURNS = 1_000_000
 """Turns of the loop at one instant before somebody is said to be spinning."""
 
 _REFUSED: Mapping[str, str] = {
-    "_thread.start_new_thread": "a thread",
     "socket.__new__": "a socket",
     "socket.getaddrinfo": "a name look-up",
     "subprocess.Popen": "a subprocess",
@@ -119,6 +120,8 @@ class _Jump(selectors.BaseSelector):
         # Not now + timeout: that may fall short of the timer by a rounding error, and asyncio caps long timeouts.
         scheduled: list[asyncio.TimerHandle] = self._loop._scheduled  # type: ignore[attr-defined]
         self._loop.virtual_now = max(self._loop.virtual_now, scheduled[0].when())
+        # asyncio runs what is due before now + resolution; that must not round to now.
+        self._loop._clock_resolution = max(RESOLUTION, 2 * math.ulp(self._loop.virtual_now))  # type: ignore[attr-defined]
         if self._loop.virtual_now > self._loop.limit:
             raise VirtualTimeError(
                 f"{self._loop.virtual_now:g} s of virtual time have passed, the limit is {self._loop.limit:g} s;"
@@ -153,19 +156,31 @@ def _refusal(what: str) -> VirtualTimeError:
 
 
 _watched: dict[int, int] = {}
+_lock = threading.Lock()
 _hooked = False
+_start = threading.Thread.start
 
 
 def _watch_this_thread(step: int) -> None:
-    """Refuse what `_REFUSED` lists in this thread, while its count is above 0."""
+    """Refuse threads and what `_REFUSED` lists in this thread, while its count is above 0."""
     global _hooked
-    if not _hooked:
-        sys.addaudithook(_audit)
-        _hooked = True
     me = threading.get_ident()
-    count = _watched.pop(me, 0) + step
-    if count:
-        _watched[me] = count
+    with _lock:
+        if not _hooked:
+            # For good, because a hook cannot be taken away; it costs a look into an empty dictionary.
+            sys.addaudithook(_audit)
+            _hooked = True
+        count = _watched.pop(me, 0) + step
+        if count:
+            _watched[me] = count
+        # Threads have no audit event before Python 3.12.
+        threading.Thread.start = _guarded_start if _watched else _start  # type: ignore[method-assign, assignment]
+
+
+def _guarded_start(thread: threading.Thread) -> None:
+    if threading.get_ident() in _watched:
+        raise _refusal(f"a thread ({thread.name})")
+    _start(thread)
 
 
 def _audit(event: str, _: Any) -> None:
