@@ -72,22 +72,12 @@ class KernelDatapath(Service):
         await self._netlink.aclose()
 
     async def join(self, joint: Joint) -> None:
-        wants = [
-            (mechanism, tag, desired(joint.connection, mechanism, tag))
-            for role, mechanism in ((NEAR, joint.near), (FAR, joint.far))
-            for tag in (Tag(forwarder=self.name, role=role, segment=joint.segment, connection=joint.id),)
-        ]
-        for mechanism, tag, _ in wants:
-            if not mechanism.parameters.get("inodeURL"):
-                raise InvalidRequest(
-                    f"the {tag.role} side's mechanism names no network namespace",
-                    hint="give the mechanism parameter 'inodeURL', like file:///run/netns/NAME",
-                )
         self._claimed.add(joint.id)
 
         def work(kernel: Kernel) -> None:
-            near, far = (_Side(kernel.open(m.parameters["inodeURL"]), want, tag) for m, tag, want in wants)
-            self._join(kernel, joint.id, near, far)
+            # reading the connection is work too, and a hundred of them may come at once
+            sides = [self._side(kernel, joint, role) for role in (NEAR, FAR)]
+            self._join(kernel, joint.id, *sides)
 
         await self._netlink.run(work)
 
@@ -104,6 +94,18 @@ class KernelDatapath(Service):
         return [record.connection for record in self._ledger.all()]
 
     # everything below runs on the netlink thread
+
+    def _side(self, kernel: Kernel, joint: Joint, role: str) -> _Side:
+        mechanism = joint.near if role == NEAR else joint.far
+        tag = Tag(forwarder=self.name, role=role, segment=joint.segment, connection=joint.id)
+        want = desired(joint.connection, mechanism, tag)
+        url = mechanism.parameters.get("inodeURL", "")
+        if not url:
+            raise InvalidRequest(
+                f"the {role} side's mechanism names no network namespace",
+                hint="give the mechanism parameter 'inodeURL', like file:///run/netns/NAME",
+            )
+        return _Side(kernel.open(url), want, tag)
 
     def _join(self, kernel: Kernel, connection: str, near: _Side, far: _Side) -> None:
         record = Record(connection=connection, forwarder=self.name, ends=tuple(_recorded(side) for side in (near, far)))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from nsm_sdk.api import Connection, Mechanism, check_interface_name, policy_source
 from nsm_sdk.errors import InvalidRequest
@@ -30,14 +29,13 @@ from nsm_sdk.mechanisms.model import (
     Rule,
     SetLink,
 )
-from nsm_sdk.mechanisms.parse import address, destination, ip_text, mac_text, ports, protocol
+from nsm_sdk.mechanisms.parse import address, destination, ip_text, mac_text, masked, network, ports, protocol
 from nsm_sdk.mechanisms.tags import FAR, NEAR, Tag
 
 RULE_PRIORITY = 10_000
 _MAX_POLICIES = 256
 _MAX_MTU = 65_535
 _MIN_MTU = 68
-Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +89,7 @@ def desired(conn: Connection, mechanism: Mechanism, tag: Tag) -> Desired:
         alias=tag.alias,
         mtu=context.MTU,
         addresses=tuple(own),
-        routes=tuple(routes),
+        routes=tuple(replace(one, metric=tag.metric) if one.family == 6 else one for one in routes),
         neighbours=tuple(neighbours.values()),
         rules=tuple(rules),
         tables=tag.tables if near else range(0),
@@ -112,13 +110,12 @@ def _addresses(texts: Iterable[str], where: str) -> list[Address]:
     return list(found.values())
 
 
-def _network(one: Address) -> Network:
-    return ip_network((one.ip, one.prefix), strict=False)
-
-
-def _inside(ip: str, prefix: int, networks: Iterable[Network]) -> bool:
-    inner = ip_network((ip, prefix))
-    return any(inner.version == net.version and inner.subnet_of(net) for net in networks)  # type: ignore[arg-type]
+def _inside(ip: str, prefix: int, networks: Iterable[Address]) -> bool:
+    six = ":" in ip
+    return any(
+        six == (":" in one.ip) and prefix >= one.prefix and masked(ip, one.prefix) == masked(one.ip, one.prefix)
+        for one in networks
+    )
 
 
 def _routes(
@@ -126,13 +123,10 @@ def _routes(
 ) -> list[Route]:
     """Link routes to the other end, and the given routes; the later of two for one destination stands."""
     found: dict[tuple[int, str, int], Route] = {}
-    far = [_network(one) for one in others]
     if not table:
-        near = [_network(one) for one in own]
-        for other, net in zip(others, far, strict=True):
-            if not _inside(other.ip, other.bits, near):
-                dst, bits = destination(str(net), "addresses")
-                route = Route(dst=dst, prefix=bits)
+        for other in others:
+            if not _inside(other.ip, other.bits, own):
+                route = Route(dst=network(other.ip, other.prefix), prefix=other.prefix)
                 found[route.key] = route
     for prefix, next_hop in explicit:
         dst, bits = destination(prefix, where)
@@ -143,7 +137,7 @@ def _routes(
                 f"route {prefix!r} via {next_hop!r} in {where} mixes IPv4 and IPv6",
                 hint="give a next hop of the same family as the prefix",
             )
-        if not gateway and not _inside(dst, bits, far):
+        if not gateway and not _inside(dst, bits, others):
             gateway = next((one.ip for one in others if one.family == family), "")
         if gateway == dst and bits == (128 if family == 6 else 32):
             gateway = ""
@@ -216,10 +210,9 @@ def diff(wanted: Desired, seen: Observed) -> list[Op]:
         for one in sorted(seen.addresses, key=lambda one: (one.ip, one.prefix))
         if (one.ours and (one.ip, one.prefix) not in have) or (one.ip in keep and (one.ip, one.prefix) not in have)
     ]
-    keys = {one.key for one in wanted.routes}
-    stale = [one for one in seen.routes if one.ours and one.key not in keys]
-    ops += [Remove(one) for one in sorted(stale, key=lambda one: (not one.gateway, one.key))]
     ops += [Add(one) for one in wanted.routes if one not in seen.routes]
+    stale = [one for one in seen.routes if one.ours and one not in wanted.routes]
+    ops += [Remove(one) for one in sorted(stale, key=lambda one: (not one.gateway, one.key, one.metric))]
     ops += [Add(rule) for rule in wanted.rules if rule not in seen.rules]
     named = {one.ip for one in wanted.neighbours}
     ops += [Remove(one) for one in sorted(seen.neighbours, key=lambda n: n.ip) if one.ours and one.ip not in named]
@@ -264,8 +257,8 @@ def _change(seen: Observed, thing: Address | Route | Rule | Neighbour, add: bool
             rest = {a for a in seen.addresses if (a.ip, a.prefix) != (thing.ip, thing.prefix)}
             return replace(seen, addresses=frozenset(rest | {thing} if add else rest))
         case Route():
-            others = {r for r in seen.routes if r.key != thing.key}
-            return replace(seen, routes=frozenset(others | {thing} if add else others))
+            routes = seen.routes - {thing}
+            return replace(seen, routes=routes | {thing} if add else routes)
         case Rule():
             rules = seen.rules - {thing}
             return replace(seen, rules=rules | {thing} if add else rules)

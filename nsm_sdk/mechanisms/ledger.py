@@ -14,7 +14,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,19 +77,19 @@ class Ledger:
         if self._records.get(record.connection) == record:
             return
         if self.folder is not None:
-            path = self.folder / file_name(record.connection)
-            draft = path.with_suffix(".tmp")
-            text = json.dumps({"version": _VERSION, **asdict(record)})
+            path = f"{self.folder}/{file_name(record.connection)}"
+            draft = f"{path}.tmp"
+            text = json.dumps(_plain(record))
             try:
                 handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
                 try:
                     os.write(handle, text.encode())
                 finally:
                     os.close(handle)
-                draft.replace(path)
+                os.replace(draft, path)
             except OSError as error:
                 with contextlib.suppress(OSError):
-                    draft.unlink(missing_ok=True)
+                    os.unlink(draft)
                 raise FailedPrecondition(
                     f"state file {path} cannot be written: {error.strerror}",
                     hint="see that the folder NSM_STATE_DIR exists, is writable and has space",
@@ -106,6 +106,12 @@ class Ledger:
                 yield _parse(json.loads(path.read_text()))
             except (OSError, ValueError, TypeError, KeyError) as error:
                 logger.warning("state file %s is not a record and is left alone: %s", path, error)
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    # asdict copies deeply, and takes longer than writing the file
+    ends = [{field: getattr(end, field) for field in RecordedEnd.__slots__} for end in record.ends]
+    return {"version": _VERSION, "connection": record.connection, "forwarder": record.forwarder, "ends": ends}
 
 
 def _parse(raw: Any) -> Record:

@@ -59,12 +59,17 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route over the link in question; with a gateway it is on-link, without one it has link scope."""
+    """A route over the link in question; with a gateway it is on-link, without one it has link scope.
+
+    It stands beside others for the same destination and is preferred to those that were there before: in IPv4 as the
+    newest, in IPv6 by its `metric`. So the route of somebody else comes back when ours goes.
+    """
 
     dst: str
     prefix: int
     gateway: str = ""
     table: int = MAIN_TABLE
+    metric: int = 0
     ours: bool = True
 
     @property
@@ -73,7 +78,7 @@ class Route:
 
     @property
     def key(self) -> tuple[int, str, int]:
-        """What the kernel allows only once."""
+        """What one end needs only one route for."""
         return self.table, self.dst, self.prefix
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import socket
-from ipaddress import ip_address, ip_interface, ip_network
 
 from nsm_sdk.errors import InvalidRequest
 from nsm_sdk.mechanisms.model import Address
@@ -24,42 +23,72 @@ def _refuse(what: str, text: str, where: str, hint: str) -> InvalidRequest:
     return InvalidRequest(f"{text[:80]!r} in {where} is not {what}", hint=hint)
 
 
+def _raw(text: str) -> bytes | None:
+    """4 or 16 bytes; None for what is not an address. The C library takes no zones and no leading zeros."""
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    except (OSError, ValueError):
+        return None
+
+
 def _text(raw: bytes) -> str:
     """As the C library writes it, which is how observed addresses are written."""
     return socket.inet_ntop(socket.AF_INET6 if len(raw) == 16 else socket.AF_INET, raw)
 
 
+def _split(text: str) -> tuple[bytes, int] | None:
+    """Address and prefix length of `address[/length]`; None for anything else."""
+    ip, slash, length = text.partition("/")
+    raw = _raw(ip)
+    if raw is None:
+        return None
+    bits = len(raw) * 8
+    if not slash:
+        return raw, bits
+    if not _NUMBER.fullmatch(length) or int(length) > bits:
+        return None
+    return raw, int(length)
+
+
 def address(text: str, where: str) -> Address:
     """An interface address; /32 or /128 where no prefix is given."""
-    try:
-        parsed = ip_interface(text)
-    except ValueError:
-        raise _refuse("an address", text, where, "give an address with a prefix, like 172.16.0.1/32") from None
-    if "%" in text or parsed.ip.is_multicast or parsed.ip.is_unspecified:
-        raise _refuse("an address for an interface", text, where, "give a unicast address without a zone")
-    return Address(_text(parsed.ip.packed), parsed.network.prefixlen)
+    parsed = _split(text)
+    if parsed is None:
+        raise _refuse("an address", text, where, "give an address with a prefix, like 172.16.0.1/32")
+    raw, bits = parsed
+    if not any(raw) or (raw[0] == 0xFF if len(raw) == 16 else raw[0] >= 224):
+        raise _refuse("an address for an interface", text, where, "give a unicast address")
+    return Address(_text(raw), bits)
+
+
+def masked(ip: str, bits: int) -> int:
+    """The network of an address as a number: its first `bits` bits, the others 0."""
+    raw = socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
+    rest = len(raw) * 8 - bits
+    return int.from_bytes(raw, "big") >> rest << rest
+
+
+def network(ip: str, bits: int) -> str:
+    """The network address of a canonical address."""
+    size = 16 if ":" in ip else 4
+    return ip if bits == size * 8 else _text(masked(ip, bits).to_bytes(size, "big"))
 
 
 def destination(text: str, where: str) -> tuple[str, int]:
     """Network address and prefix length; bits of the host part are masked."""
-    try:
-        parsed = ip_network(text, strict=False)
-    except ValueError:
-        raise _refuse("a prefix", text, where, "give a prefix like 10.0.0.0/8 or fd00::/64") from None
-    if "%" in text:
-        raise _refuse("a prefix", text, where, "leave out the zone")
-    return _text(parsed.network_address.packed), parsed.prefixlen
+    parsed = _split(text)
+    if parsed is None:
+        raise _refuse("a prefix", text, where, "give a prefix like 10.0.0.0/8 or fd00::/64")
+    raw, bits = parsed
+    return network(_text(raw), bits), bits
 
 
 def ip_text(text: str, where: str) -> str:
     """A plain address, canonical; a prefix length after it is dropped."""
-    try:
-        parsed = ip_address(text.partition("/")[0])
-    except ValueError:
-        raise _refuse("an address", text, where, "give a plain address like 172.16.0.1") from None
-    if "%" in text:
-        raise _refuse("an address", text, where, "leave out the zone")
-    return _text(parsed.packed)
+    raw = _raw(text.partition("/")[0])
+    if raw is None:
+        raise _refuse("an address", text, where, "give a plain address like 172.16.0.1")
+    return _text(raw)
 
 
 def mac_text(text: str, where: str) -> str:

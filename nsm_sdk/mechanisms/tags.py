@@ -56,6 +56,12 @@ class Tag:
         return raw.hex(":")
 
     @property
+    def metric(self) -> int:
+        """The metric of IPv6 routes: better than what kernels and routers give, and rarely that of another connection,
+        since two gateways of one metric would share the traffic."""
+        return 256 + (self.tables.start // TABLES_EACH) % 512
+
+    @property
     def tables(self) -> range:
         """The routing tables that are this end's own."""
         value = int.from_bytes(_digest("table", self.role, self.connection)[:4], "big") & 0x3FFFFF

@@ -188,10 +188,13 @@ def _route(one: Route, index: int, adding: bool) -> bytearray:
     if one.prefix:
         body += _attr(1, raw)
     body += _u32(4, index) + _u32(15, one.table)
+    if one.metric:
+        body += _u32(6, one.metric)
     if one.gateway:
         body += _attr(5, _ip(one.gateway))
     if adding:
-        return message(NEWROUTE, ACK | CREATE | REPLACE, body)
+        # neither REPLACE nor EXCL nor APPEND: in front of what others have for the same destination
+        return message(NEWROUTE, ACK | CREATE, body)
     return message(DELROUTE, ACK, body)
 
 
@@ -296,6 +299,7 @@ def route(body: bytes) -> tuple[int, Route] | None:
         prefix=prefix,
         gateway=socket.inet_ntop(family, gateway) if gateway else "",
         table=_word(attributes, 15, table),
+        metric=_word(attributes, 6),
         ours=protocol == OURS,
     )
 

@@ -135,7 +135,7 @@ class NamespaceAdapter:
         return self._open.socket
 
     def links(self) -> list[Link]:
-        return [codec.link(body) for body in self.channel.dump(codec.dump_links())]
+        return [codec.link(body) for body in self._dump(codec.dump_links())]
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         if not name and not index:
@@ -147,13 +147,12 @@ class NamespaceAdapter:
         return codec.link(body) if body is not None else None
 
     def observe(self, index: int, tables: range) -> Observed:
-        channel = self.channel
         link = self.link(index=index) if index else None
         if link is None:
             return Observed(rules=self._rules(tables))
-        addresses = [codec.address(body) for body in channel.dump(codec.dump_addresses(index))]
-        routes = [codec.route(body) for family in (4, 6) for body in channel.dump(codec.dump_routes(family, index))]
-        near = [codec.neighbour(body) for body in channel.dump(codec.dump_neighbours(index))]
+        addresses = [codec.address(body) for body in self._dump(codec.dump_addresses(index))]
+        routes = [codec.route(body) for family in (4, 6) for body in self._dump(codec.dump_routes(family, index))]
+        near = [codec.neighbour(body) for body in self._dump(codec.dump_neighbours(index))]
         return Observed(
             link=link,
             addresses=frozenset(one for at, one in filter(None, addresses) if at == index),
@@ -162,10 +161,16 @@ class NamespaceAdapter:
             rules=self._rules(tables),
         )
 
+    def _dump(self, packet: bytearray) -> list[bytes]:
+        try:
+            return self.channel.dump(packet)
+        except Refused as error:
+            raise _refused(error.errno or 0, f"to show what is in {self.url}") from error
+
     def _rules(self, tables: range) -> frozenset[Rule]:
         if not tables:
             return frozenset()
-        found = [codec.rule(body) for family in (4, 6) for body in self.channel.dump(codec.dump_rules(family))]
+        found = [codec.rule(body) for family in (4, 6) for body in self._dump(codec.dump_rules(family))]
         return frozenset(rule for ours, rule in filter(None, found) if ours and rule.table in tables)
 
     def apply(self, index: int, ops: Sequence[Op]) -> list[Failure]:

@@ -16,6 +16,7 @@ import os
 import re
 import socket
 import stat
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -30,9 +31,12 @@ T = TypeVar("T")
 _NS_GET_NSTYPE = 0xB703
 _SELF = re.compile(r"/proc/(thread-self|self)(/|$)")
 _GET_STRICT_CHK = 12
-_EXT_ACK = 11
+_CAP_ACK = 10
 _SOL_NETLINK = 270
 _BUFFER = 1 << 18
+_PART = 1 << 16
+_ACK = 1 << 12
+_PATIENCE = struct.pack("ll", 10, 0)
 _HINT = "give the namespace as file:///run/netns/NAME or file:///proc/PID/ns/net"
 
 
@@ -137,9 +141,11 @@ class NetlinkSocket:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         # dumps filtered by the kernel, and error answers that do not carry the whole request back
-        for option in (_GET_STRICT_CHK, 10):
+        for option in (_GET_STRICT_CHK, _CAP_ACK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        # the kernel answers before `send` returns; never wait for ever if one day it does not
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)
         self._socket.bind((0, 0))
         self._sequence = 0
 
@@ -157,7 +163,7 @@ class NetlinkSocket:
         self._socket.send(b"".join(packets))
         answers: dict[int, int] = {}
         while len(answers) < len(packets):
-            for kind, _, sequence, body in codec.split(self._socket.recv(_BUFFER)):
+            for kind, _, sequence, body in codec.split(self._socket.recv(_ACK)):
                 if kind == codec.NLMSG_ERROR and first <= sequence <= self._sequence:
                     answers[sequence] = -int.from_bytes(body[:4], "little", signed=True)
         return [answers[first + at] for at in range(len(packets))]
@@ -168,7 +174,7 @@ class NetlinkSocket:
         codec.number(packet, self._sequence)
         self._socket.send(packet)
         while True:
-            for kind, _, sequence, body in codec.split(self._socket.recv(_BUFFER)):
+            for kind, _, sequence, body in codec.split(self._socket.recv(_PART)):
                 if sequence != self._sequence:
                     continue
                 if kind != codec.NLMSG_ERROR:
@@ -193,7 +199,7 @@ class NetlinkSocket:
         bodies: list[bytes] = []
         torn = False
         while True:
-            for kind, flags, sequence, body in codec.split(self._socket.recv(_BUFFER)):
+            for kind, flags, sequence, body in codec.split(self._socket.recv(_PART)):
                 if sequence != self._sequence:
                     continue
                 torn = torn or bool(flags & codec.DUMP_INTERRUPTED)

@@ -20,6 +20,7 @@ import pytest
 from nsm_sdk.api import Connection, Mechanism
 from nsm_sdk.core import Runtime
 from nsm_sdk.mechanisms import KernelDatapath, Link, Observed
+from nsm_sdk.mechanisms.model import Op
 from nsm_sdk.mechanisms.ports import Joint
 from nsm_sdk.netlink import (
     KernelAdapter,
@@ -127,6 +128,18 @@ class World:
     def ping(self, space: str, source: str, target: str, *, size: int = 56, timeout: float = 2.0) -> bool:
         """One echo request from inside `space`, and whether it was answered in time."""
         return run_inside(space, lambda: echo(source, target, size, timeout))
+
+
+def apply_to(space: str, name: str, *ops: Op) -> None:
+    """Does to an interface what a person with `ip` might do."""
+    kernel = KernelAdapter(open_ping=False)
+    try:
+        opened = kernel.open(namespace_url(space))
+        link = opened.link(name=name)
+        assert link is not None
+        assert not opened.apply(link.index, ops)
+    finally:
+        kernel.close()
 
 
 NO_RUNTIME = Runtime.__new__(Runtime)

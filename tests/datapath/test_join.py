@@ -9,6 +9,7 @@ State: namespaces of one test.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -16,8 +17,9 @@ from nsm_sdk.api import Route as RouteMessage
 from nsm_sdk.api import policy_route
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest
 from nsm_sdk.mechanisms import FAR, NEAR, Address, Neighbour, Route, Rule, Tag
+from nsm_sdk.mechanisms.model import Add
 from nsm_sdk.netlink import run_inside
-from tests.datapath.conftest import World
+from tests.datapath.conftest import World, apply_to
 
 pytestmark = pytest.mark.netns
 
@@ -68,10 +70,10 @@ async def test_mtu_routes_and_neighbours(world: World) -> None:
     assert seen.link.mtu == 1400
     assert seen.routes >= {
         Route(dst="172.16.1.0", prefix=32),
-        Route(dst="fd00:1::", prefix=128),
+        Route(dst="fd00:1::", prefix=128, metric=tag(1).metric),
         Route(dst="10.7.0.0", prefix=16, gateway="172.16.1.0"),
         Route(dst="0.0.0.0", prefix=0, gateway="172.16.1.0"),
-        Route(dst="fd07::", prefix=32, gateway="fd00:1::"),
+        Route(dst="fd07::", prefix=32, gateway="fd00:1::", metric=tag(1).metric),
     }
     assert seen.neighbours >= {
         Neighbour("10.7.0.9", "02:00:00:00:00:09"),
@@ -112,7 +114,7 @@ async def test_policy_routes_of_both_families_come_change_and_go(world: World) -
     routes = {route for route in world.see(world.a, "near-1").routes if route.table in tables}
     assert routes == {
         Route(dst="0.0.0.0", prefix=0, gateway="172.16.1.0", table=first),
-        Route(dst="::", prefix=0, gateway="fd00:1::", table=second),
+        Route(dst="::", prefix=0, gateway="fd00:1::", table=second, metric=tag(1).metric),
         Route(dst="10.9.0.0", prefix=16, gateway="172.16.1.0", table=third),
     }
     assert not world.see(world.b, "far-1", tables).rules
@@ -124,6 +126,44 @@ async def test_policy_routes_of_both_families_come_change_and_go(world: World) -
     assert left == {Route(dst="10.8.0.0", prefix=16, gateway="172.16.1.0", table=first)}
     await datapath.part(joint.connection)
     assert not world.see(world.a, "near-1", tables).rules
+
+
+@pytest.mark.parametrize(("default", "gateway"), [("0.0.0.0", "10.77.0.1"), ("::", "fd77::1")])
+async def test_a_default_route_of_others_comes_back(world: World, default: str, gateway: str) -> None:
+    """The pod had a default route before; the service takes over while it lasts."""
+    await (await world.datapath(name="cni", records=False)).join(world.joint(7))
+    theirs = Route(dst=default, prefix=0, gateway=gateway, metric=1024 if ":" in default else 0, ours=False)
+    apply_to(world.a, "near-7", Add(theirs))
+    datapath, joint = await world.datapath(), world.joint(1)
+    joint.connection.context.ip_context.src_routes.add(prefix=f"{default}/0")
+    ours = Route(dst=default, prefix=0, gateway="fd00:1::" if ":" in default else "172.16.1.0")
+    ours = replace(ours, metric=tag(1).metric if ":" in default else 0)
+    for _ in range(2):
+        await datapath.join(joint)
+        assert theirs in world.see(world.a, "near-7").routes
+        assert ours in world.see(world.a, "near-1").routes
+    del joint.connection.context.ip_context.src_routes[:]
+    joint.connection.context.ip_context.src_routes.add(prefix=f"{default}/0", nextHop=gateway)
+    await datapath.join(joint)
+    seen = world.see(world.a, "near-1").routes
+    assert replace(ours, gateway=gateway) in seen
+    assert ours not in seen
+    await datapath.part(joint.connection)
+    assert theirs in world.see(world.a, "near-7").routes
+
+
+async def test_two_connections_may_have_the_same_routes(world: World) -> None:
+    datapath = await world.datapath()
+    joints = [world.joint(1), world.joint(2)]
+    for joint in joints:
+        joint.connection.context.ip_context.src_routes.add(prefix="10.7.0.0/16")
+        joint.connection.context.ip_context.src_routes.add(prefix="fd07::/32")
+    for joint in joints * 2:
+        await datapath.join(joint)
+    before = [world.see(world.a, f"near-{number}").routes for number in (1, 2)]
+    assert all({route.dst for route in routes} >= {"10.7.0.0", "fd07::"} for routes in before)
+    await datapath.part(joints[1].connection)
+    assert world.see(world.a, "near-1").routes == before[0]
 
 
 async def test_addresses_do_not_pile_up(world: World) -> None:

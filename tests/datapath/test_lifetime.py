@@ -19,21 +19,9 @@ from nsm_sdk.mechanisms import NEAR, Address, Tag
 from nsm_sdk.mechanisms.model import Add, Remove, SetLink
 from nsm_sdk.mechanisms.ports import NewEnd
 from nsm_sdk.netlink import KernelAdapter, namespace_url
-from tests.datapath.conftest import World
+from tests.datapath.conftest import World, apply_to
 
 pytestmark = pytest.mark.netns
-
-
-def change(world: World, space: str, name: str, *ops: Add | Remove | SetLink) -> None:
-    """Does to an interface what a person with `ip` might do."""
-    kernel = KernelAdapter(open_ping=False)
-    try:
-        opened = kernel.open(namespace_url(space))
-        link = opened.link(name=name)
-        assert link is not None
-        assert not opened.apply(link.index, ops)
-    finally:
-        kernel.close()
 
 
 def by_hand(world: World, near: NewEnd, far: NewEnd, alias: str = "") -> None:
@@ -85,7 +73,7 @@ async def test_a_refresh_repairs_what_was_changed(world: World, damage: Add | Re
     joint.connection.context.ip_context.src_routes.add(prefix="10.0.0.0/8")
     await datapath.join(joint)
     whole = world.see(world.a, "near-1")
-    change(world, world.a, "near-1", damage)
+    apply_to(world.a, "near-1", damage)
     await datapath.join(joint)
     seen = world.see(world.a, "near-1")
     assert (seen.addresses, seen.routes) == (whole.addresses, whole.routes)
@@ -97,7 +85,7 @@ async def test_what_others_added_to_our_interface_stays(world: World) -> None:
     datapath, joint = await world.datapath(), world.joint(1)
     await datapath.join(joint)
     theirs = Address("192.0.2.7", 32, ours=False)
-    change(world, world.a, "near-1", Add(theirs))
+    apply_to(world.a, "near-1", Add(theirs))
     await datapath.join(joint)
     assert theirs in world.see(world.a, "near-1").addresses
 

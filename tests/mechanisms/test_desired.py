@@ -45,6 +45,7 @@ def _routes(draw: st.DrawFn, ours: bool | None = None) -> Route:
         prefix=draw(st.sampled_from([24, 32])),
         gateway=gateway,
         table=draw(st.sampled_from([MAIN_TABLE, *TABLES])),
+        metric=draw(st.sampled_from([0, 300])),
         ours=draw(_bools) if ours is None else ours,
     )
 
@@ -83,7 +84,7 @@ _seen = st.builds(
     Observed,
     link=st.none() | _links,
     addresses=_unique(_addresses(), lambda a: (a.ip, a.prefix)).map(frozenset),
-    routes=_unique(_routes(), lambda r: r.key).map(frozenset),
+    routes=_unique(_routes(), lambda r: r).map(frozenset),
     neighbours=_unique(_neighbours(), lambda n: n.ip).map(frozenset),
     rules=st.frozensets(_rules, max_size=4),
 )
@@ -188,7 +189,7 @@ def test_an_ipv6_policy_without_routes_gets_an_ipv6_default() -> None:
     conn = connection(["fd00::1"], ["fd00::2"])
     conn.context.ip_context.policies.append(policy_route(source="fd00::1"))
     end = desired(conn, KERNEL, tag())
-    assert Route(dst="::", prefix=0, gateway="fd00::2", table=end.rules[0].table) in end.routes
+    assert Route(dst="::", prefix=0, gateway="fd00::2", table=end.rules[0].table, metric=tag().metric) in end.routes
 
 
 def test_the_far_side_gets_no_policies() -> None:

@@ -60,7 +60,13 @@ def _routes(draw: st.DrawFn) -> Route:
     prefix = draw(st.integers(0, 128 if six else 32))
     dst = draw(ips) if prefix else ("::" if six else "0.0.0.0")
     gateway = draw(st.just("") | ips)
-    return Route(dst=dst, prefix=prefix, gateway=gateway, table=draw(st.integers(1, 2**31 - 1)))
+    return Route(
+        dst=dst,
+        prefix=prefix,
+        gateway=gateway,
+        table=draw(st.integers(1, 2**31 - 1)),
+        metric=draw(st.integers(0, 2**31)),
+    )
 
 
 @given(_routes(), _index)
@@ -73,6 +79,7 @@ def test_routes(one: Route, index: int) -> None:
         one.table,
         index,
     )
+    assert (value(message, "RTA_PRIORITY") or 0) == one.metric
     assert (value(message, "RTA_GATEWAY") or "") == one.gateway
     assert (value(message, "RTA_DST") or "") == (one.dst if one.prefix else "")
     assert bool(message["flags"] & 4) == bool(one.gateway)
