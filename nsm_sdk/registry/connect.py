@@ -14,9 +14,7 @@ from typing import Any
 
 from nsm_sdk.core import NS, Bound, Call, Dial, E, Found, Kind, Query, RegistryElement, RegistryNext
 from nsm_sdk.errors import FailedPrecondition, Unimplemented
-from nsm_sdk.registry.path import PATH_KEY, AuthPath
-
-_NO_PATH = AuthPath().dumps()
+from nsm_sdk.registry.path import NO_PATH, PATH_KEY
 
 
 class Connect(RegistryElement[E]):
@@ -31,12 +29,12 @@ class Connect(RegistryElement[E]):
         self.url = url
 
     async def register(self, call: Call, entry: E, next: RegistryNext[E]) -> E:
-        call.onward.setdefault(PATH_KEY, _NO_PATH)
+        call.onward.setdefault(PATH_KEY, NO_PATH)
         registered = await self._remote(call).register(call, entry)
         return await next.register(call, registered)
 
     async def unregister(self, call: Call, entry: E, next: RegistryNext[E]) -> None:
-        call.onward.setdefault(PATH_KEY, _NO_PATH)
+        call.onward.setdefault(PATH_KEY, NO_PATH)
         try:
             await self._remote(call).unregister(call, self._kind.copy(entry))
         finally:

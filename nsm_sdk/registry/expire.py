@@ -17,10 +17,11 @@ from nsm_sdk.api.path import timestamp
 from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY
 from nsm_sdk.core import Call, Cause, RegistryElement, RegistryNext, Slot, Timer
 from nsm_sdk.registry.begin import Begin
-from nsm_sdk.registry.path import PATH_KEY, parse_expiry, parse_path, subject_and_expiry
+from nsm_sdk.registry.path import PATH_KEY, parse_expiry, parse_path, token_expiry
 
 DEFAULT_LIFE = 60.0
 """Seconds that an endpoint lives after it was registered last."""
+_ROUNDING = 1e-3
 SHORTEST = 1.0
 """Seconds that any registration lives: nothing is removed at once."""
 
@@ -35,7 +36,7 @@ def bounds(call: Call) -> list[float]:
             found.append(peer)
     path = parse_path(call.onward.get(PATH_KEY))
     if path is not None and path.index < len(path.tokens):
-        own = subject_and_expiry(path.tokens[path.index])[1]
+        own = token_expiry(path.tokens[path.index])
         if own is not None:
             found.append(own)
     return found
@@ -56,7 +57,7 @@ def unregister_after(life: float, remaining: float) -> float:
     life = max(life, SHORTEST)
     if remaining == float("inf"):
         return life
-    return life - (remaining if remaining <= life / 4 else life / 10)
+    return life - (remaining if remaining <= life / 4 + _ROUNDING else life / 10)
 
 
 class Expire(RegistryElement[NetworkServiceEndpoint]):

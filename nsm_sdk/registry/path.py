@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The path of a registration: one token for each hop, as JSON in the call's metadata.
 
-Does:  reads and writes the `path` metadata, moves it one hop on and back, and reads subject and expiry of tokens
-       (nothing is verified here).
+Does:  reads and writes the `path` metadata, moves it one hop on and back, and reads the expiry of tokens (nothing is
+       verified here).
 Place: `UpdatePath`, `Connect` and `Expire` of this room.
 State: none.
 """
@@ -56,8 +56,14 @@ class AuthPath:
         return json.dumps({"Index": self.index, "PathSegments": segments}, separators=(",", ":"))
 
 
+NO_PATH = AuthPath().dumps()
+"""What is sent where there is no path yet."""
+
+
 def parse_path(text: str | None) -> AuthPath | None:
     """The path of a metadata value; None for a missing or malformed one. Names of members match in any case."""
+    if text == NO_PATH:
+        return AuthPath()
     if text is None or len(text) > _LONGEST:
         return None
     try:
@@ -95,21 +101,19 @@ def set_id(path_ids: MutableSequence[str], at: int, identity: str) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def subject_and_expiry(token: str) -> tuple[str, float | None]:
-    """`sub` and `exp` (seconds since 1970) of a JWT; ("", None) for anything else."""
+def token_expiry(token: str) -> float | None:
+    """`exp` of a JWT, in seconds since 1970; None for anything else."""
     parts = token.split(".")
     if len(parts) != 3 or len(token) > _LONGEST:
-        return "", None
+        return None
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, binascii.Error, RecursionError):
-        return "", None
-    if not isinstance(claims, dict):
-        return "", None
-    subject, expiry = claims.get("sub"), claims.get("exp")
+        return None
+    expiry = claims.get("exp") if isinstance(claims, dict) else None
     if isinstance(expiry, bool) or not isinstance(expiry, (int, float)) or not abs(expiry) < 1e15:
-        expiry = None
-    return subject if isinstance(subject, str) else "", None if expiry is None else float(expiry)
+        return None
+    return float(expiry)
 
 
 def parse_expiry(text: str) -> float | None:

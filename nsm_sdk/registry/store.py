@@ -123,8 +123,11 @@ class MemoryStore(Service, Generic[E]):
         if query.name:
             return [query.name]
         nothing: dict[str, None] = {}
-        lists = [self._index.get(facet, nothing) for facet in self._matcher.facets(query)]
-        return list(min(lists, key=lambda names: len(names))) if lists else list(self._items)
+        lists: list[dict[str, None]] = [self._index.get(facet, nothing) for facet in self._matcher.facets(query)]
+        if not lists:
+            return list(self._items)
+        shortest = min(lists, key=len)
+        return list(shortest)
 
     def _facet(self, query: E) -> Facet:
         if query.name:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import logging
 from typing import ClassVar, Protocol
 
-from nsm_sdk.api.tokens import TOKEN_KEY
+from nsm_sdk.api.tokens import TOKEN_KEY, subject
 from nsm_sdk.core import Call, E, RegistryElement, RegistryNext
 from nsm_sdk.errors import Internal, NsmError, Unavailable
-from nsm_sdk.registry.path import PATH_KEY, AuthPath, parse_path, set_id, subject_and_expiry
+from nsm_sdk.registry.path import NO_PATH, PATH_KEY, AuthPath, parse_path, set_id
 
 logger = logging.getLogger("nsm_sdk.registry")
 
@@ -41,33 +41,35 @@ class UpdatePath(RegistryElement[E]):
         self.source = source
 
     async def register(self, call: Call, entry: E, next: RegistryNext[E]) -> E:
-        given = self._update(call, entry)
+        back = self._update(call, entry)
         registered = await next.register(call, entry)
-        _answer(call, given)
+        _answer(call, back)
         return registered
 
     async def unregister(self, call: Call, entry: E, next: RegistryNext[E]) -> None:
-        given = self._update(call, entry)
+        back = self._update(call, entry)
         await next.unregister(call, entry)
-        _answer(call, given)
+        _answer(call, back)
 
     def _update(self, call: Call, entry: E) -> AuthPath | None:
-        """Write tokens and ids; answers the caller's path."""
+        """Write tokens and ids; answers the path as the caller is to get it back, None if it sent none."""
         text = call.metadata.get(PATH_KEY)
         given = parse_path(text)
         if text is not None and given is None:
             logger.debug("%s: %r comes with a path that cannot be read", call.runtime.name, entry.name)
         peer_token = call.metadata.get(TOKEN_KEY, "")
-        path = given or AuthPath()
         own_token = self._own_token(call)
-        moved = path.moved(peer_token, own_token)
-        own_id = subject_and_expiry(own_token)[0]
+        moved = (given or AuthPath()).moved(peer_token, own_token)
+        own_id = subject(own_token)
         if not own_id:
             raise Internal("our own token has no subject", hint="look at the hop's identity source")
-        set_id(entry.path_ids, moved.index - 1, subject_and_expiry(peer_token)[0])
+        set_id(entry.path_ids, moved.index - 1, subject(peer_token))
         set_id(entry.path_ids, moved.index, own_id)
-        call.onward[PATH_KEY] = (AuthPath() if given is None else moved).dumps()
-        return given
+        if given is None:
+            call.onward[PATH_KEY] = NO_PATH
+            return None
+        call.onward[PATH_KEY] = moved.dumps()
+        return AuthPath(moved.index - 1, moved.tokens)
 
     def _own_token(self, call: Call) -> str:
         try:
@@ -81,9 +83,10 @@ class UpdatePath(RegistryElement[E]):
             ) from None
 
 
-def _answer(call: Call, given: AuthPath | None) -> None:
-    """Give the path back: as the next hop completed it, or as it went on; with the caller's own index."""
-    if given is None:
+def _answer(call: Call, back: AuthPath | None) -> None:
+    """Give the path back, completed by the hops below."""
+    if back is None:
         return
-    path = parse_path(call.answered.get(PATH_KEY)) or parse_path(call.onward.get(PATH_KEY)) or given
-    call.answer[PATH_KEY] = AuthPath(given.index, path.tokens).dumps()
+    below = parse_path(call.answered.get(PATH_KEY))
+    tokens = below.tokens if below is not None and below.tokens else back.tokens
+    call.answer[PATH_KEY] = AuthPath(back.index, tokens).dumps()

@@ -167,5 +167,20 @@ DEVIATIONS: dict[tuple[str, str, str], str] = {
     ("matching", "network_service", "network_service-15"): (
         "a list that is there but empty is a thing of Go's memory; in a message it is no list, which means any"
     ),
+    ("pathing", "registry_expire_server", "registry_expire_server-1"): (
+        "where nothing says how long an endpoint lives it stays; theirs is removed at once"
+    ),
+    ("pathing", "registry_expire_server", "registry_expire_server-14"): (
+        "a deadline longer than the life takes a tenth of it away; theirs is removed at once"
+    ),
+    ("pathing", "registry_expire_server", "registry_expire_server-16"): (
+        "a deadline longer than the life takes a tenth of it away; theirs is removed at once"
+    ),
+    ("pathing", "registry_refresh_client", "registry_refresh_client-5"): (
+        "an expiry that is now is refreshed after a short pause, so that it cannot storm"
+    ),
+    ("pathing", "registry_refresh_client", "registry_refresh_client-6"): (
+        "an expiry that is past is refreshed after a short pause, so that it cannot storm"
+    ),
 }
 """(file, section, case) -> why we answer otherwise."""
