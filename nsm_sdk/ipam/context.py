@@ -36,7 +36,7 @@ def put_route(context: IPContext, side: Side, prefix: str) -> None:
 def keep_addresses(context: IPContext, side: Side, keep: Callable[[Interface], bool]) -> None:
     """Take out every address of one side that `keep` does not want or that cannot be read, and the routes to it."""
     addresses = context.src_ip_addrs if side == "src" else context.dst_ip_addrs
-    gone = [text for text in addresses if not _wanted(text, keep)]
+    gone = {text for text in addresses if not _wanted(text, keep)}
     if not gone:
         return
     kept = [text for text in addresses if text not in gone]
