@@ -25,6 +25,7 @@ from nsm_sdk.elements.set_extra_context import SetExtraContext
 from nsm_sdk.elements.set_payload import SetPayload
 from nsm_sdk.elements.swap_ip import SwapDestinationIp, SwapSourceIp
 from nsm_sdk.elements.switch import Case, Condition, Switch, otherwise
+from nsm_sdk.elements.tell import Tell, Told
 from nsm_sdk.elements.timeout import Timeout, close_after
 from nsm_sdk.elements.trim_path import TrimPath
 from nsm_sdk.elements.update_path import UpdatePath
@@ -56,7 +57,9 @@ __all__ = [
     "SwapDestinationIp",
     "SwapSourceIp",
     "Switch",
+    "Tell",
     "Timeout",
+    "Told",
     "TrimPath",
     "UpdatePath",
     "Watch",

@@ -62,7 +62,7 @@ class Connect(Element):
         return answer
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
-        far = FAR.get(call)
+        far = FAR.get(call) or self._guess(call, conn)
         if far is None:
             return
         try:
@@ -73,6 +73,13 @@ class Connect(Element):
             logger.warning("%s: %s could not be told to close %s: %s", call.runtime.name, far.url, conn.id, error)
             return
         FAR.pop(call)
+
+    def _guess(self, call: Call, conn: Connection) -> Far | None:
+        """Where a connection that this hop has forgotten (it was restarted) went, if somebody above could tell."""
+        if not call.url or conn.path.index + 1 >= len(conn.path.path_segments):
+            return None
+        bound = self.dial(call.url)
+        return None if bound.connection is None else Far(call.url, bound, Snapshot.of(conn))
 
     async def _leave(self, call: Call, conn: Connection, far: Far) -> None:
         """The connection moves elsewhere; its former next hop is told, but cannot keep it."""

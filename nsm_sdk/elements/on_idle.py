@@ -72,12 +72,14 @@ class _Idle(Service):
 
     def leave(self) -> None:
         """One connection less."""
-        self._count -= 1
+        # A connection of an earlier serving was never counted in this one.
+        self._count = max(self._count - 1, 0)
         if not self._count:
             self._wait()
 
     def _wait(self) -> None:
-        if self._timeout > 0 and self._runtime is not None:
+        self._cancel()
+        if self._timeout > 0 and self._runtime is not None and not self._expired:
             self._timer = self._runtime.after(self._timeout, self._fire)
 
     def _cancel(self) -> None:

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recipe of a client.
+
+Does:  puts a client's chain together: what keeps the connection alive first, what speaks with the manager last.
+Place: `Client`, `nsm run nsc`, and applications that want their own order.
+State: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nsm_sdk.core import Chain, Dial, Element, Role, Service
+from nsm_sdk.elements import Begin, ClientInfo, ClientUrl, Connect, Refresh, Tell, UpdatePath
+from nsm_sdk.elements.tell import Told
+
+
+def nsc(
+    name: str,
+    *elements: Element,
+    manager: str,
+    dial: Dial,
+    told: Told | None = None,
+    heal: Sequence[Element] = (),
+    environment: Mapping[str, str] | None = None,
+    secret: str = "",
+    services: Sequence[Service] = (),
+) -> Role:
+    """A client called `name` of the manager at the URL `manager`.
+
+    `elements` are the client's own, close to the wire: they see the request as it leaves and the answer as it comes.
+    `told` hears of every change; `heal` are the elements that watch and repair; `environment` may hold NODE_NAME,
+    POD_NAME and CLUSTER_NAME, which become labels.
+    """
+    return Role(
+        name,
+        connection=Chain(
+            name,
+            UpdatePath(name, secret=secret),
+            Begin(merges=True),
+            *([Tell(told)] if told is not None else []),
+            Refresh(),
+            ClientUrl(manager),
+            Chain("heal", *heal),
+            ClientInfo(environment or {}),
+            Chain("own", *elements),
+            Connect(dial),
+        ),
+        services=services,
+    )

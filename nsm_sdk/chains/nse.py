@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recipe of an endpoint.
+
+Does:  puts the part of a chain together that every hop which others call has (`served`), and an endpoint's whole chain.
+Place: `Endpoint`, `nsm run nse`, the recipes of the hops between, and applications that want their own order.
+State: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nsm_sdk.core import Chain, Element, Next, Role, Service
+from nsm_sdk.elements import Begin, Follower, Hub, Monitor, Timeout, TrimPath, UpdatePath, Watch
+from nsm_sdk.security import TokenSource, UpdateToken
+
+
+def served(
+    name: str,
+    *elements: Element | Chain[Next],
+    tokens: TokenSource,
+    hub: Hub,
+    follower: Follower | None = None,
+    authorize: Sequence[Element] = (),
+    secret: str = "",
+) -> Chain[Next]:
+    """A chain that peers call: path and order first, then who calls, then how long it lives, then who watches it."""
+    return Chain(
+        name,
+        UpdatePath(name, opens=False, secret=secret),
+        Begin(),
+        UpdateToken(tokens, strict=True),
+        *authorize,
+        Timeout(),
+        Monitor(hub, follower),
+        *elements,
+    )
+
+
+def nse(
+    name: str,
+    *elements: Element | Chain[Next],
+    tokens: TokenSource,
+    authorize: Sequence[Element] = (),
+    secret: str = "",
+    services: Sequence[Service] = (),
+) -> Role:
+    """An endpoint called `name`; `elements` do its work: addresses, mechanisms, whatever the service is."""
+    hub = Hub()
+    return Role(
+        name,
+        connection=served(
+            name, TrimPath(), Chain("own", *elements), tokens=tokens, hub=hub, authorize=authorize, secret=secret
+        ),
+        monitor=Chain("monitor", Watch(hub)),
+        services=services,
+    )

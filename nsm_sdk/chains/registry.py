@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recipe of a registry, and of whoever registers with one.
+
+Does:  `registry` keeps services and endpoints in memory. `registrant` is the client side: it registers through a
+       manager, and keeps what it has registered alive.
+Place: `nsm run registry`; `registrant` inside `Endpoint` and the forwarder.
+State: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
+from nsm_sdk.core import NS, NSE, Chain, Dial, RegistryElement, Role, Service
+from nsm_sdk.registry import (
+    DEFAULT_LIFE,
+    Begin,
+    Connect,
+    DefaultPayload,
+    Expire,
+    Heal,
+    Memory,
+    Refresh,
+    RegistrationTime,
+    Retry,
+    UpdatePath,
+)
+from nsm_sdk.security import TokenSource
+
+
+def registry(
+    name: str,
+    *,
+    tokens: TokenSource,
+    longest: float = DEFAULT_LIFE,
+    authorize_ns: Sequence[RegistryElement[NetworkService]] = (),
+    authorize_nse: Sequence[RegistryElement[NetworkServiceEndpoint]] = (),
+    services: Sequence[Service] = (),
+) -> Role:
+    """A registry in memory. `longest`: the longest life, in seconds, that an endpoint gets between refreshes."""
+    return Role(
+        name,
+        ns=Chain(
+            "services",
+            UpdatePath(tokens),
+            *authorize_ns,
+            Begin(NS),
+            DefaultPayload(),
+            Memory(NS),
+        ),
+        nse=Chain(
+            "endpoints",
+            UpdatePath(tokens),
+            *authorize_nse,
+            Begin(NSE),
+            Expire(longest),
+            RegistrationTime(),
+            Memory(NSE),
+        ),
+        services=services,
+    )
+
+
+def registrant(
+    name: str,
+    *,
+    manager: str,
+    dial: Dial,
+    life: float | None = None,
+    try_time: float = 15.0,
+    services: Sequence[Service] = (),
+) -> Role:
+    """Registers with the manager at the URL `manager`; `life`: how long a life, in seconds, it asks for each time."""
+    return Role(
+        name,
+        ns=Chain(
+            "register services",
+            Begin(NS),
+            Retry(NS, try_timeout=try_time),
+            Heal(NS),
+            Connect(dial, NS, manager),
+        ),
+        nse=Chain(
+            "register endpoints",
+            Begin(NSE),
+            Retry(NSE, try_timeout=try_time),
+            Heal(NSE),
+            Refresh(life),
+            Connect(dial, NSE, manager),
+        ),
+        services=services,
+    )
