@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from nsm_sdk.core import Runtime, Service
+from nsm_sdk.errors import ProgrammingError
 from nsm_sdk.security.identity import Signer, Source
 from nsm_sdk.security.spiffe_id import is_spiffe_id
 
@@ -32,6 +33,8 @@ FRESH = 0.95
 
 LONGEST = 16_384
 """Characters; a longer token is not looked into."""
+LATEST = 253_402_300_799.0
+"""The end of the year 9999: no message can hold a later time."""
 _PEERS = 1024
 
 
@@ -54,6 +57,8 @@ class TokenGenerator(Service):
     def __init__(
         self, source: Source, *, max_lifetime: float = MAX_LIFETIME, wall: Callable[[], float] = time.time
     ) -> None:
+        if math.isnan(max_lifetime):
+            raise ProgrammingError("a token's life must be a number of seconds, not NaN")
         self.source = source
         self.max_lifetime = max_lifetime
         self._wall = wall
@@ -75,7 +80,7 @@ class TokenGenerator(Service):
         # A clock that was set back makes a cached token look newer than it is; then make another.
         if made is not None and made.signer is signer and made.made <= now <= made.until:
             return made.token, made.expires
-        expires = min(now + self.max_lifetime, signer.not_after, peer_not_after)
+        expires = min(now + self.max_lifetime, signer.not_after, peer_not_after, LATEST)
         body: dict[str, Any] = {"sub": signer.subject}
         if is_spiffe_id(peer):
             body["aud"] = [peer]
@@ -114,11 +119,16 @@ NOTHING = Claims()
 """What anything but a JWT says."""
 
 
-@functools.lru_cache(maxsize=1024)
 def claims(token: str) -> Claims:
     """Subject, audience and expiry of a JWT. Total: anything else gives `NOTHING`."""
+    # Outside the cache, so that nobody fills it with enormous texts.
+    return _claims(token) if len(token) <= LONGEST else NOTHING
+
+
+@functools.lru_cache(maxsize=1024)
+def _claims(token: str) -> Claims:
     parts = token.split(".")
-    if len(parts) != 3 or len(token) > LONGEST:
+    if len(parts) != 3:
         return NOTHING
     body = parts[1]
     try:

@@ -127,7 +127,8 @@ def _check(token: str, expires: float, now: float) -> None:
             "the caller's token does not say who it is, or until when",
             hint="a token is a JWT with a SPIFFE id as `sub` and a time as `exp`",
         )
-    ended = now - min(expires, said.expires)
+    # `exp` has whole seconds: a token is good until the end of its last one.
+    ended = now - min(expires, said.expires + 1)
     if ended >= 0:
         raise Unauthenticated(
             f"the token of {said.subject} has expired {ended:.1f} s ago", hint="send a fresh token; compare the clocks"

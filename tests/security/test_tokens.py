@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsm_sdk.errors import FailedPrecondition
+from nsm_sdk.errors import FailedPrecondition, ProgrammingError
 from nsm_sdk.security import Claims, Insecure, Nobody, Signer, Svid, TokenGenerator, claims
-from nsm_sdk.security.tokens import FRESH
+from nsm_sdk.security.tokens import FRESH, LATEST
 from tests.security.certificates import issue
 
 PEER = "spiffe://example.org/peer"
@@ -112,6 +112,13 @@ def test_many_peers_take_bounded_memory() -> None:
     for number in range(1100):
         tokens.token(f"{PEER}{number}")
     assert len(tokens._made) <= 1024
+
+
+def test_a_life_without_end_ends_with_the_calendar() -> None:
+    token, expires = TokenGenerator(Insecure("nsc", "a"), max_lifetime=math.inf, wall=Wall()).token()
+    assert claims(token).expires == expires == LATEST
+    with pytest.raises(ProgrammingError):
+        TokenGenerator(Insecure("nsc", "a"), max_lifetime=math.nan)
 
 
 def test_without_identity_no_token() -> None:

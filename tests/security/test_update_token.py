@@ -82,6 +82,19 @@ async def test_without_a_time_in_the_metadata_the_tokens_own_counts() -> None:
     assert conn.path.path_segments[0].expires.seconds == NOW + 600
 
 
+async def test_a_token_that_lives_for_less_than_a_second() -> None:
+    brief = TokenGenerator(Insecure("nsc", "a"), max_lifetime=0.4, wall=lambda: NOW + 0.5)
+    asked, sent = request(), metadata(brief)
+    assert claims(sent[TOKEN_KEY]).expires == NOW
+
+    class Later(Standing):
+        def wall(self) -> float:
+            return NOW + 0.6
+
+    driven = await drive(UpdateToken(OWN, strict=True), request=asked, check=False, clock=Later(), metadata=sent)
+    assert driven.connection is not None
+
+
 OLD = TokenGenerator(Insecure("nsc", "a"), max_lifetime=-60, wall=lambda: NOW)
 
 
