@@ -116,3 +116,16 @@ async def test_nothing_is_told_after_the_role_has_ended_and_a_new_start_counts_a
             await bench.close()
         await _pass(100)
     assert told.times == 0
+
+
+@virtual_time
+async def test_a_connection_of_an_earlier_serving_counts_for_nothing() -> None:
+    told = Told()
+    begin, element = Begin(), OnIdle(10, told)
+    async with rig(begin, element) as bench:
+        await bench.request()
+    async with rig(begin, element) as bench:
+        await bench.close(sample_request().connection)
+        assert (await bench.left()).timers == 1
+        await _pass(10.1)
+        assert told.times == 1

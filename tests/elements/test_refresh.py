@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsm_sdk.api import Connection, Path, PathSegment, Request, set_expiry
-from nsm_sdk.core import Call, Cause, Element, Next
+from nsm_sdk.core import Call, Cause, Element, Events, Next
 from nsm_sdk.elements.begin import Begin
 from nsm_sdk.elements.refresh import FLOOR, REFRESHING, Refresh, Refreshing, refresh_after, retry_after
 from nsm_sdk.errors import Unavailable
@@ -48,11 +48,12 @@ class Look(Element):
 
     def __init__(self, helps: bool = False) -> None:
         self.held: Refreshing | None = None
+        self.events: Events | None = None
         self.helps = helps
         self.troubles: list[int] = []
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
-        self.held = REFRESHING.get(call)
+        self.held, self.events = REFRESHING.get(call), call.events
         if self.helps and self.held is not None:
             self.held.on_trouble = lambda held: self.troubles.append(held.failures)
         return await next.request(call, request)
@@ -279,6 +280,38 @@ async def test_a_close_during_a_refresh_ends_it() -> None:
         assert not await bench.left()
         await _pass(100)
         assert bench.seen.requests == 2
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_reselect_of_somebody_else_that_fails_is_followed_up_unless_it_is_a_helper(helps: bool) -> None:
+    @virtual_time
+    async def run() -> None:
+        fails, look = FailTimes(0, lambda: Unavailable("below")), Look(helps=helps)
+        async with rig(Begin(), Refresh(), look, Extend(100, 100), fails) as bench:
+            await bench.request()
+            fails.times = 2
+            assert look.events is not None
+            look.events.reselect()
+            await _pass(10)
+            assert fails.seen.requests == (2 if helps else 3)
+            await bench.close()
+            assert not await bench.left()
+
+    run()
+
+
+@virtual_time
+async def test_a_timer_that_runs_out_during_a_close_sets_no_other() -> None:
+    park = Park(verb="close")
+    async with rig(Begin(), park, Refresh(), Extend(100, 100)) as bench:
+        await bench.request()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bench.close)
+            await park.reached()
+            await _pass(21)
+            park.release()
+        assert not await bench.left()
+        assert bench.seen.requests == 1
 
 
 def _trouble(held: Refreshing) -> tuple[int, BaseException | None]:

@@ -149,6 +149,25 @@ async def test_a_close_between_tries_that_fails_does_not_end_the_tries() -> None
         assert not await bench.left()
 
 
+class Choose(Element):
+    """Chooses a next hop, unless one has been chosen."""
+
+    def __init__(self) -> None:
+        self.came: list[str] = []
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        self.came.append(call.url)
+        call.url = f"inproc://{len(self.came)}"
+        return await next.request(call, request)
+
+
+@virtual_time
+async def test_each_try_chooses_its_next_hop_anew() -> None:
+    choose = Choose()
+    await drive(Retry(), choose, FailTimes(2, gone))
+    assert choose.came == ["", "", ""]
+
+
 async def _expect_unavailable(request: object) -> None:
     with pytest.raises(Unavailable):
         await request  # type: ignore[misc]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsm_sdk.api import Connection, Path, PathSegment, Request, set_expiry
-from nsm_sdk.core import Cause
+from nsm_sdk.core import Call, Cause, Element, Events, Next
 from nsm_sdk.elements.begin import Begin
 from nsm_sdk.elements.timeout import Timeout, close_after
 from nsm_sdk.errors import InvalidRequest, Unauthenticated, Unavailable
@@ -169,3 +169,29 @@ async def test_a_thousand_refreshes_keep_one_timer() -> None:
 
 async def _pass(seconds: float) -> None:
     await VirtualClock().advance(seconds)
+
+
+class Grab(Element):
+    """Shows the events of the connection."""
+
+    def __init__(self) -> None:
+        self.events: Events | None = None
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        self.events = call.events
+        return await next.request(call, request)
+
+
+@virtual_time
+async def test_a_reselect_that_fails_leaves_the_old_time() -> None:
+    grab, fails, probe = Grab(), FailTimes(0, lambda: Unavailable("below")), Probe()
+    async with rig(Begin(), Timeout(), grab, probe, fails) as bench:
+        await bench.request(request(100))
+        fails.times = 10
+        assert grab.events is not None
+        grab.events.reselect()
+        await _pass(1)
+        assert [passed.cause for passed in probe.seen.calls] == [Cause.CALL, Cause.RESELECT, Cause.RESELECT]
+        await _pass(100)
+        assert probe.seen.of("close")[-1].cause is Cause.CLOSE
+        assert not await bench.left()
