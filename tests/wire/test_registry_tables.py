@@ -27,7 +27,7 @@ from nsm_sdk.registry import Begin, DefaultPayload, Expire, LocalBypass, Registr
 from nsm_sdk.registry.expire import bounds, limit, unregister_after
 from nsm_sdk.registry.path import PATH_KEY, AuthPath
 from nsm_sdk.registry.refresh import refresh_after
-from nsm_sdk.testing import RegistryProbe, virtual_time
+from nsm_sdk.testing import RegistryProbe, current_clock, virtual_time
 from tests.fixtures import load, rows
 from tests.wire.deviations import DEVIATIONS
 
@@ -130,7 +130,7 @@ class _Answers(RegistryElement[NetworkServiceEndpoint]):
 async def test_expiry(row: dict[str, Any]) -> None:
     longest = go_duration(row["default_expiration"])
     below_says = go_duration(row["next_answers_expiration_minus_now"])
-    async with Role("r").serving() as running:
+    async with Role("r").serving(clock=current_clock()) as running:
         now = running.runtime.clock.wall()
         below = _Answers(None if below_says is None else now + below_says)
         probe: RegistryProbe[NetworkServiceEndpoint] = RegistryProbe()
@@ -192,7 +192,7 @@ async def test_a_default_payload(row: dict[str, Any]) -> None:
 async def test_the_time_of_registration(row: dict[str, Any]) -> None:
     role = Role("r", nse=Chain("r", Begin(NSE), RegistrationTime()))
     ours: list[str] = []
-    async with role.serving() as running:
+    async with role.serving(clock=current_clock()) as running:
         nse = running.bound.nse
         assert nse is not None
         for operation in row["operations"]:
