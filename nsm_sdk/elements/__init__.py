@@ -22,7 +22,6 @@ from nsm_sdk.elements.passthrough import Passthrough
 from nsm_sdk.elements.refresh import REFRESHING, Refresh, Refreshing, refresh_after
 from nsm_sdk.elements.retry import Retry
 from nsm_sdk.elements.set_extra_context import SetExtraContext
-from nsm_sdk.elements.set_payload import SetPayload
 from nsm_sdk.elements.swap_ip import SwapDestinationIp, SwapSourceIp
 from nsm_sdk.elements.switch import Case, Condition, Switch, otherwise
 from nsm_sdk.elements.tell import Tell, Told
@@ -53,7 +52,6 @@ __all__ = [
     "Refreshing",
     "Retry",
     "SetExtraContext",
-    "SetPayload",
     "SwapDestinationIp",
     "SwapSourceIp",
     "Switch",

@@ -2,7 +2,7 @@
 """Elements that set one thing.
 
 Does:  what tables do not show: refreshes, closes, and what is left.
-Place: client_info, client_url, passthrough, set_extra_context, set_payload, trim_path.
+Place: client_info, client_url, passthrough, set_extra_context, trim_path.
 State: none.
 """
 
@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import pytest
 
-from nsm_sdk.api import Connection, NetworkService, PathSegment, Request
-from nsm_sdk.core import Bound, Call, Dial, Element, Next, Role
-from nsm_sdk.core.registering import registry_end
+from nsm_sdk.api import Connection, PathSegment, Request
+from nsm_sdk.core import Bound, Call, Dial, Element, Next
 from nsm_sdk.elements.begin import Begin
 from nsm_sdk.elements.client_info import ClientInfo
 from nsm_sdk.elements.client_url import ClientUrl
 from nsm_sdk.elements.connect import Connect
 from nsm_sdk.elements.passthrough import Passthrough
 from nsm_sdk.elements.set_extra_context import SetExtraContext
-from nsm_sdk.elements.set_payload import SetPayload
 from nsm_sdk.elements.trim_path import TrimPath
 from nsm_sdk.errors import Unavailable
 from nsm_sdk.testing import FailTimes, Probe, drive, rig, sample_request
@@ -114,10 +112,3 @@ async def test_extra_context_is_set_again_on_each_request() -> None:
     driven = await drive(element, requests=2)
     assert driven.connection is not None
     assert dict(driven.connection.context.extra_context) == {"a": "1"}
-
-
-async def test_a_payload_that_is_set_is_kept() -> None:
-    async with Role("registry").serving() as running:
-        register = SetPayload("ETHERNET").bind(registry_end()).register
-        assert (await register(running.call(), NetworkService(name="a"))).payload == "ETHERNET"
-        assert (await register(running.call(), NetworkService(name="a", payload="IP"))).payload == "IP"

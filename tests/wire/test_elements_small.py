@@ -2,7 +2,7 @@
 """Small elements answer like the Go programs'.
 
 Does:  runs the recorded rows through our elements: what the next one sees, and what the caller gets.
-Place: tables `elements` (passthrough, setextracontext, setpayload, clienturl), `pathing` (trimpath_server) and `names`
+Place: tables `elements` (passthrough, setextracontext, clienturl), `pathing` (trimpath_server) and `names`
        (clientinfo).
 State: none.
 """
@@ -14,15 +14,13 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from nsm_sdk.api import Connection, NetworkService, Request
-from nsm_sdk.core import Element, Role
-from nsm_sdk.core.registering import registry_end
+from nsm_sdk.api import Connection, Request
+from nsm_sdk.core import Element
 from nsm_sdk.elements.begin import Begin
 from nsm_sdk.elements.client_info import ClientInfo
 from nsm_sdk.elements.client_url import ClientUrl
 from nsm_sdk.elements.passthrough import Passthrough
 from nsm_sdk.elements.set_extra_context import SetExtraContext
-from nsm_sdk.elements.set_payload import SetPayload
 from nsm_sdk.elements.trim_path import TrimPath
 from nsm_sdk.testing import Answer, Probe, Rig, rig
 from tests.fixtures import rows
@@ -65,14 +63,6 @@ async def test_client_info(row: Row) -> None:
     asked = Request(connection=Connection(id="id", labels=row["labels"]))
     _, below = await answer_of(ClientInfo(row["environment"]), asked)
     assert dict(below.labels) == row["output"]
-
-
-@pytest.mark.parametrize("row", rows("elements", "setpayload_server"))
-async def test_set_payload(row: Row) -> None:
-    async with Role("registry").serving() as running:
-        register = SetPayload().bind(registry_end()).register
-        answer = await register(running.call(), NetworkService(name="a", payload=row["payload"]))
-    assert answer.payload == row["output"]
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
