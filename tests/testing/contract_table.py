@@ -9,7 +9,7 @@ State: none.
 
 from __future__ import annotations
 
-from nsm_sdk.api import KERNEL, LOCAL, Connection, Mechanism, Request
+from nsm_sdk.api import KERNEL, LOCAL, Connection, Mechanism, NetworkServiceEndpoint, Request
 from nsm_sdk.core import Bound, Call, Element, Next
 from nsm_sdk.elements import (
     Case,
@@ -40,13 +40,26 @@ from nsm_sdk.mechanisms import (
     SimulatedDatapath,
     TranslateMechanism,
 )
+from nsm_sdk.registry import FORWARDER, Candidates, Discover, DiscoverForwarder
+from nsm_sdk.registry.matching import POINT_TO_POINT
 from nsm_sdk.security import UpdateToken
-from nsm_sdk.testing import START_WALL, Contract, at_hop, sample_request
+from nsm_sdk.testing import (
+    START_WALL,
+    Contract,
+    Entries,
+    at_hop,
+    bind_registry,
+    sample_endpoint,
+    sample_request,
+    sample_service,
+)
 
 IPAM = "connection.context.ip_context"
 PATH = "connection.path"
 MECHANISM = "connection.mechanism"
 PREFERENCES = "mechanism_preferences"
+FOLLOWS = frozenset({"candidates"})
+"""The candidate cache goes on following what was once looked for."""
 
 
 class Towards(Element):
@@ -71,6 +84,23 @@ class Tokens:
 
     def token(self, peer: str) -> tuple[str, float]:
         return "very.secret.token", START_WALL + 600.0
+
+
+def candidates() -> Candidates:
+    """A registry with one service, one endpoint, and one forwarder."""
+
+    def offered(wanted: NetworkServiceEndpoint, entry: NetworkServiceEndpoint) -> bool:
+        names = wanted.network_service_names
+        return wanted.name in ("", entry.name) and set(names) <= set(entry.network_service_names)
+
+    forwarder = sample_endpoint("forwarder-1", service=FORWARDER, url="inproc://forwarder-1")
+    forwarder.network_service_labels[FORWARDER].labels.update(POINT_TO_POINT)
+    return Candidates(
+        Bound(
+            ns=bind_registry(Entries(sample_service())),
+            nse=bind_registry(Entries(sample_endpoint(), forwarder, matches=offered)),
+        )
+    )
 
 
 def with_mechanism() -> Request:
@@ -142,6 +172,9 @@ TABLE: dict[str, Contract] = {
         below=lambda: (Offer.kernel(), Chooses()),
         owns=frozenset({PREFERENCES, MECHANISM, PATH}),
     ),
+    # -- nsm_sdk.registry -----------------------------------------------------------------------------------------
+    "Discover": Contract(factory=lambda: Discover(candidates()), keeps=FOLLOWS),
+    "DiscoverForwarder": Contract(factory=lambda: DiscoverForwarder(candidates()), keeps=FOLLOWS),
     # -- nsm_sdk.security -----------------------------------------------------------------------------------------
     "UpdateToken": Contract(
         factory=lambda: UpdateToken(Tokens()),
