@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nsm_sdk.core import Chain, Dial, Element, Role, Service
-from nsm_sdk.elements import Begin, ClientInfo, ClientUrl, Connect, Refresh, Tell, UpdatePath
+from nsm_sdk.elements import Begin, ClientInfo, ClientUrl, Connect, Refresh, Retry, Tell, UpdatePath
 from nsm_sdk.elements.tell import Told
 
 
@@ -21,6 +21,7 @@ def nsc(
     manager: str,
     dial: Dial,
     told: Told | None = None,
+    retry: Retry | None = None,
     heal: Sequence[Element] = (),
     environment: Mapping[str, str] | None = None,
     secret: str = "",
@@ -29,13 +30,14 @@ def nsc(
     """A client called `name` of the manager at the URL `manager`.
 
     `elements` are the client's own, close to the wire: they see the request as it leaves and the answer as it comes.
-    `told` hears of every change; `heal` are the elements that watch and repair; `environment` may hold NODE_NAME,
-    POD_NAME and CLUSTER_NAME, which become labels.
+    `retry` repeats requests that fail; `told` hears of every change; `heal` are
+    the elements that watch and repair; `environment` may hold NODE_NAME, POD_NAME and CLUSTER_NAME, which become labels.
     """
     return Role(
         name,
         connection=Chain(
             name,
+            *([retry] if retry is not None else []),
             UpdatePath(name, secret=secret),
             Begin(merges=True),
             *([Tell(told)] if told is not None else []),
