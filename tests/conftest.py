@@ -82,6 +82,6 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
             break
         # gRPC closes what was released in threads of its own.
         time.sleep(0.05)
-        found = Holdings.now().new_since(before, ours=_OURS)
+        found = Holdings.now().new_since(before, ours=_OURS, patience=0.0)
     if found:
         pytest.fail("left behind: " + "; ".join(found))

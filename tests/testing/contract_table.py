@@ -143,6 +143,7 @@ TABLE: dict[str, Contract] = {
     "SwapDestinationIp": Contract(factory=lambda: SwapDestinationIp({}), owns=frozenset({MECHANISM, PREFERENCES})),
     "SwapSourceIp": Contract(factory=lambda: SwapSourceIp({}), owns=frozenset({MECHANISM, PREFERENCES})),
     "Switch": Contract(factory=lambda: Switch("s", Case("only", otherwise, ClientUrl("tcp://next:1")))),
+    "Tell": Contract(factory=lambda: Tell(lambda cause, conn, up: None)),
     "Timeout": Contract(factory=Timeout, request=second_hop),
     "TrimPath": Contract(factory=TrimPath, owns=frozenset({PATH})),
     "UpdatePath": Contract(
