@@ -156,8 +156,10 @@ class Role:
         try:
             both: list[asyncio.Future[Any]] = [started, host]
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if not started.done():
-                await host
+            if not started.done() or started.cancelled():
+                await asyncio.wait([host])
+                if not host.cancelled():
+                    host.result()
                 raise Cancelled(f"{self.name} ended before it was ready")
             running = started.result()
             running._host = host
@@ -187,33 +189,48 @@ class Role:
         started: asyncio.Future[Running],
         leave: anyio.Event,
     ) -> None:
-        running: Running | None = None
         runtime: Runtime | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 runtime = Runtime(self.name, tasks, clock)
-                async with AsyncExitStack() as services:
-                    for service in self._all_services():
-                        await service.acquire(runtime)
-                        services.push_async_callback(_stop, service)
-                    async with AsyncExitStack() as listeners:
-                        served = Served(bound, runtime)
-                        urls = [await listeners.enter_async_context(one(served)) for one in listen]
-                        running = Running(runtime, bound, tuple(urls), self.chains)
-                        started.set_result(running)
-                        await leave.wait()
-                        with cleanup_time(drain + 1.0):
-                            await runtime.drain(drain)
-                    runtime.timers.close()
+                try:
+                    await self._run(runtime, bound, listen, drain, started, leave)
+                except Exception as error:
+                    if started.done():
+                        raise
+                    # Whoever called `serving` gets the reason itself, not a group of one.
+                    started.set_exception(error)
                 tasks.cancel_scope.cancel()
         finally:
             if runtime is not None:
                 runtime.refuse()
                 runtime.timers.close()
-            if running is not None:
-                running._ended.set()
             if not started.done():
                 started.cancel()
+            elif not started.cancelled() and started.exception() is None:
+                started.result()._ended.set()
+
+    async def _run(
+        self,
+        runtime: Runtime,
+        bound: Bound,
+        listen: Sequence[Listen],
+        drain: float,
+        started: asyncio.Future[Running],
+        leave: anyio.Event,
+    ) -> None:
+        async with AsyncExitStack() as services:
+            for service in self._all_services():
+                await service.acquire(runtime)
+                services.push_async_callback(_stop, service)
+            async with AsyncExitStack() as listeners:
+                served = Served(bound, runtime)
+                urls = [await listeners.enter_async_context(one(served)) for one in listen]
+                started.set_result(Running(runtime, bound, tuple(urls), self.chains))
+                await leave.wait()
+                with cleanup_time(drain + 1.0):
+                    await runtime.drain(drain)
+            runtime.timers.close()
 
 
 async def _stop(service: Service) -> None:

@@ -31,8 +31,8 @@ def listen(url: str, *, extra: Extra | None = None, mode: int = 0o600, max_messa
     """A listener for `Role.serving`, at `unix:///path`, `tcp://host:port` (port 0: any) or `inproc://name`.
 
     `extra` are methods besides the four families; `mode` is that of the socket file; `max_message` in bytes. A
-    malformed URL raises `InvalidRequest` here. Opening raises `AlreadyExists` where somebody answers, `PermissionDenied`,
-    `InvalidRequest` for what is no address of this machine.
+    malformed URL raises `InvalidRequest` here. Opening raises `AlreadyExists` where somebody answers,
+    `PermissionDenied`, `InvalidRequest` for what is no address of this machine.
     """
     address = parse(url)
 
@@ -71,7 +71,7 @@ class Dialer(Service):
         self._carriers: WeakSet[_Carrier] = WeakSet()
 
     def __call__(self, url: str) -> Bound:
-        """What the peer at `url` offers; `InvalidRequest` for a malformed URL. Nothing is sent before the first call."""
+        """What the peer at `url` offers; `InvalidRequest` for a malformed URL. The first call connects."""
         return self._peer(url)[1]
 
     def exchange(

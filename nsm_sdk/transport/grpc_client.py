@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """gRPC, client side.
 
-Does:  carries calls to one peer over one channel, which is opened by the first call and opened anew after the peer was not
-       to be reached. A call waits for a peer that is not there at most `dial_timeout`, then fails with `Unavailable`;
-       a call to a peer that is there fails as soon as gRPC knows.
+Does:  carries calls to one peer over one channel, which is opened by the first call and opened anew after the peer was
+       not to be reached. A call waits for a peer that is not there at most `dial_timeout`, then fails with
+       `Unavailable`; a call to a peer that is there fails as soon as gRPC knows.
 Place: behind `Dialer`.
 State: the channel, its stubs, and the number of calls that use it.
 """
@@ -56,17 +56,21 @@ class GrpcCarrier:
             stub = self._stubs[method.path] = attempt.channel.unary_unary(method.path)
         rpc = attempt.start(stub, self._tokens, request.SerializeToString())
         self.active += 1
+        failure: NsmError | None = None
         try:
             raw = await rpc
             headers = await rpc.initial_metadata()
         except grpc.aio.AioRpcError as error:
-            raise self._failed(error, attempt, method) from None
+            failure = self._failed(error, attempt, method)
         except asyncio.CancelledError:
             await self._cancelled(attempt)
             raise
         finally:
             self.active -= 1
             attempt.done()
+        if failure is not None:
+            # Raised here and not above, so that an error which somebody keeps does not keep the call and its messages.
+            raise failure
         if headers:
             call.answered = incoming(headers)
         return answered(method, raw, self.url)

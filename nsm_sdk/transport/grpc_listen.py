@@ -9,7 +9,7 @@ State: the server, while it runs.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 
 import anyio
 import grpc.aio
@@ -32,6 +32,12 @@ async def listening(
     served: Served, address: Address, *, extra: Extra | None, mode: int, max_message: int
 ) -> AsyncGenerator[str, None]:
     """Serve at `address`; yields the URL with the port taken."""
+    tcp = address.scheme is Scheme.TCP
+    # Before there is a server, because one that never starts keeps descriptors for ever.
+    if tcp:
+        await sockets.check_tcp(address.host, address.port, address.url)
+    else:
+        sockets.check_unix(address.path, address.url)
     server = grpc.aio.server(options=server_options(max_message))
     server.add_generic_rpc_handlers((handlers(served, extra),))
     services = {offer.method.service for offer in offers(served.bound, extra).values()}
@@ -39,16 +45,14 @@ async def listening(
     with ExitStack() as place:
         grace: float | None = None
         try:
-            if address.scheme is Scheme.TCP:
-                url = await _bind_tcp(server, address)
-            else:
-                place.enter_context(
-                    sockets.unix_place(
-                        address.path, address.url, mode, lambda path: server.add_insecure_port(f"unix:{path}")
-                    )
-                )
-                url = address.url
-            await server.start()
+            url = address.url
+            try:
+                if tcp:
+                    url = _bind_tcp(server, address)
+                else:
+                    place.enter_context(_unix(server, address, mode))
+            finally:
+                await server.start()
             await health.ready()
             yield url
             grace = GRACE
@@ -58,8 +62,11 @@ async def listening(
                 await server.stop(grace)
 
 
-async def _bind_tcp(server: grpc.aio.Server, address: Address) -> str:
-    await sockets.check_tcp(address.host, address.port, address.url)
+def _unix(server: grpc.aio.Server, address: Address, mode: int) -> AbstractContextManager[None]:
+    return sockets.unix_place(address.path, address.url, mode, lambda path: server.add_insecure_port(f"unix:{path}"))
+
+
+def _bind_tcp(server: grpc.aio.Server, address: Address) -> str:
     where = address.target if address.host else f"[::]:{address.port}"
     try:
         port = server.add_insecure_port(where)

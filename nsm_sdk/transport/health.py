@@ -27,11 +27,6 @@ class Health:
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
         runtime.at_drain(self._stopping)
 
-    async def starting(self) -> None:
-        """Not ready yet."""
-        for service in self._services:
-            await self._servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
-
     async def ready(self) -> None:
         """Ready from now on."""
         for service in self._services:

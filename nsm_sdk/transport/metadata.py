@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metadata that travels beside the messages.
 
-Does:  adds the token of the caller to every call; checks what elements want to send; keeps of what arrives the text only.
+Does:  adds the token of the caller to every call; checks what elements want to send; keeps of what arrives the text.
 Place: the edges of every adapter.
 State: none.
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Places to listen at, before a server takes them.
 
-Does:  gives a clear error for an address that is in use, not ours, or forbidden; binds Unix sockets beside their final name
-       and links them into place, so that a socket file is never wider than asked, never taken from somebody who answers,
-       and never removed by a server that has been replaced.
+Does:  gives a clear error for an address that is in use, not ours, or forbidden; binds Unix sockets beside their final
+       name and links them into place, so that a socket file is never wider than asked, never taken from somebody who
+       answers, and never removed by a server that has been replaced.
 Place: the gRPC listener.
 State: none.
 """
@@ -69,12 +69,19 @@ async def check_tcp(host: str, port: int, url: str) -> None:
         raise _told(refused, url) from refused
 
 
+def check_unix(path: str, url: str) -> None:
+    """Raise if nobody could listen there now; a socket file that nobody answers at is removed."""
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        _clear(path, url)
+    except OSError as error:
+        raise _told(error, url) from error
+
+
 @contextmanager
 def unix_place(path: str, url: str, mode: int, bind: Callable[[str], object]) -> Iterator[None]:
     """Listen at `path`: calls `bind` with a name to bind to, and removes the socket file at the end."""
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        _clear(path, url)
         with _beside(path) as temporary:
             # The mask is the process's own, but nothing is awaited while it is changed.
             before = os.umask(0o177)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors on the wire.
 
-Does:  turns an `NsmError` into status, plain text and a small trailer that names the hop and element where it arose, the
-       hint and the hops it passed; and back. Texts are bounded, and tokens are blotted out of them.
+Does:  turns an `NsmError` into status, plain text and a small trailer that names the hop and element where it arose,
+       the hint and the hops it passed; and back. Texts are bounded, and tokens are blotted out of them.
 Place: the edges of every adapter, also in process, so that an error reads the same everywhere.
 State: none.
 """
