@@ -164,7 +164,6 @@ class KernelDatapath(Service):
             raise AlreadyExists(
                 f"interface {side.want.name!r} exists already in namespace {side.namespace.url}",
                 hint="ask for another interface name, or remove that interface",
-                element="KernelForward",
             )
         side.namespace.delete_link(link.index)
 
@@ -183,7 +182,6 @@ class KernelDatapath(Service):
             raise FailedPrecondition(
                 f"namespace {side.namespace.url} does not keep what is set there: {left[0]}",
                 hint="see which other program changes that interface",
-                element="KernelForward",
             )
 
     def _apply(self, side: _Side, ops: list[Op]) -> list[Failure]:
@@ -191,7 +189,6 @@ class KernelDatapath(Service):
             raise FailedPrecondition(
                 f"interface {side.want.name!r} vanished from namespace {side.namespace.url} while it was set up",
                 hint="see which other program deletes it",
-                element="KernelForward",
             )
         return side.namespace.apply(side.index, ops) if ops else []
 
@@ -299,5 +296,4 @@ def _explain(failure: Failure, side: _Side) -> NsmError:
     return FailedPrecondition(
         f"namespace {side.namespace.url} refuses {what} on {side.want.name!r}: {failure.text}",
         hint="see whether the endpoint's addresses, routes and MTU fit this machine",
-        element="KernelForward",
     )

@@ -63,7 +63,7 @@ def desired(conn: Connection, mechanism: Mechanism, tag: Tag) -> Desired:
     own = _addresses(ip.src_ip_addrs if near else ip.dst_ip_addrs, "src_ip_addrs" if near else "dst_ip_addrs")
     others = _addresses(ip.dst_ip_addrs if near else ip.src_ip_addrs, "dst_ip_addrs" if near else "src_ip_addrs")
     explicit = [(r.prefix, r.nextHop) for r in (ip.src_routes if near else ip.dst_routes)]
-    routes = _routes(own, others, explicit, "src_routes" if near else "dst_routes")
+    routes = _routes(own, others, explicit, "src_routes" if near else "dst_routes", tag.metric)
     rules: list[Rule] = []
     if near and ip.policies:
         rules, tables = _policies(conn, own, others, tag)
@@ -89,7 +89,7 @@ def desired(conn: Connection, mechanism: Mechanism, tag: Tag) -> Desired:
         alias=tag.alias,
         mtu=context.MTU,
         addresses=tuple(own),
-        routes=tuple(replace(one, metric=tag.metric) if one.family == 6 else one for one in routes),
+        routes=tuple(routes),
         neighbours=tuple(neighbours.values()),
         rules=tuple(rules),
         tables=tag.tables if near else range(0),
@@ -119,14 +119,15 @@ def _inside(ip: str, prefix: int, networks: Iterable[Address]) -> bool:
 
 
 def _routes(
-    own: list[Address], others: list[Address], explicit: list[tuple[str, str]], where: str, table: int = 0
+    own: list[Address], others: list[Address], explicit: list[tuple[str, str]], where: str, metric: int, table: int = 0
 ) -> list[Route]:
     """Link routes to the other end, and the given routes; the later of two for one destination stands."""
     found: dict[tuple[int, str, int], Route] = {}
     if not table:
         for other in others:
             if not _inside(other.ip, other.bits, own):
-                route = Route(dst=network(other.ip, other.prefix), prefix=other.prefix)
+                weight = metric if other.family == 6 else 0
+                route = Route(dst=network(other.ip, other.prefix), prefix=other.prefix, metric=weight)
                 found[route.key] = route
     for prefix, next_hop in explicit:
         dst, bits = destination(prefix, where)
@@ -141,7 +142,8 @@ def _routes(
             gateway = next((one.ip for one in others if one.family == family), "")
         if gateway == dst and bits == (128 if family == 6 else 32):
             gateway = ""
-        route = Route(dst=dst, prefix=bits, gateway=gateway, table=table or MAIN_TABLE)
+        weight = metric if family == 6 else 0
+        route = Route(dst=dst, prefix=bits, gateway=gateway, table=table or MAIN_TABLE, metric=weight)
         found[route.key] = route
     return sorted(found.values(), key=lambda one: bool(one.gateway))
 
@@ -174,7 +176,7 @@ def _policies(conn: Connection, own: list[Address], others: list[Address], tag: 
                     hint="give one policy for each family",
                 )
             default = [("::/0" if family == 6 else "0.0.0.0/0", "")]
-            routes += _routes(own, others, wanted or default, "policies.routes", table)
+            routes += _routes(own, others, wanted or default, "policies.routes", tag.metric, table)
             rules.append(
                 Rule(
                     family=family,
