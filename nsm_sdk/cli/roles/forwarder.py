@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nsm run forwarder`.
+
+Does:  settings of the forwarder, and its life as a process.
+Place: a program of its own, one or more per node.
+State: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nsm_sdk.api import Target, with_client_info
+from nsm_sdk.cli import codecs
+from nsm_sdk.cli.roles.common import (
+    CONNECT_MEANING,
+    DATAPATH,
+    DATAPATH_MEANING,
+    LISTEN_MEANING,
+    MANAGER,
+    NO_LABELS,
+    Common,
+)
+from nsm_sdk.cli.settings import setting
+
+if TYPE_CHECKING:
+    from nsm_sdk.cli.program import Program
+    from nsm_sdk.core import Role
+    from nsm_sdk.transport import Dialer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Common):
+    """What a forwarder can be told."""
+
+    name: str = setting(codecs.NAME, "forwarder", "name of this program in the mesh")
+    listen_on: tuple[Target, ...] = setting(codecs.LISTEN, "unix:///listen.on.socket", LISTEN_MEANING)
+    connect_to: str = setting(codecs.ADDRESS, MANAGER, CONNECT_MEANING)
+    datapath: str = setting(DATAPATH, "kernel", DATAPATH_MEANING)
+    state_dir: str = setting(
+        codecs.FOLDER,
+        "",
+        "folder that records what this forwarder has built, for its next start",
+        shown="/run/nsm/<name>",
+    )
+    orphan_timeout: float | None = setting(
+        codecs.optional(codecs.DURATION),
+        "",
+        "how long after a start what nobody asks for again is kept",
+        shown="NSM_MAX_TOKEN_LIFETIME",
+    )
+    labels: dict[str, str] = setting(codecs.LABELS, "p2p:true", "labels of this forwarder's registration")
+    nsname: str = setting(codecs.NAME, "forwarder", "the network service under which it registers")
+    tunnel_ip: str = setting(codecs.TUNNEL_IP, "", "address of this node for tunnels to other nodes")
+    dial_timeout: float = setting(codecs.POSITIVE, "750ms", "the longest time to wait for a connection to a peer")
+
+    @property
+    def state(self) -> Path:
+        """The folder of the records."""
+        return Path(self.state_dir or f"/run/nsm/{self.name.replace('/', '_')}")
+
+    @property
+    def orphans(self) -> float:
+        """Seconds after which orphans go."""
+        return self.max_token_lifetime if self.orphan_timeout is None else self.orphan_timeout
+
+
+def build(settings: Settings, machine: Mapping[str, str] = NO_LABELS, dialer: Dialer | None = None) -> Role:
+    """The chains."""
+    from nsm_sdk.chains import forwarder
+    from nsm_sdk.cli.roles import parts
+    from nsm_sdk.mechanisms import Datapath, KernelDatapath, SimulatedDatapath
+
+    tokens = parts.tokens("forwarder", settings)
+    dialer = dialer or parts.dialer(tokens, settings.dial_timeout)
+    datapath: Datapath
+    if settings.datapath == "kernel":
+        from nsm_sdk.netlink import NetlinkThread
+
+        datapath = KernelDatapath(
+            NetlinkThread(), name=settings.name, state=settings.state, orphan_timeout=settings.orphans
+        )
+    else:
+        datapath = SimulatedDatapath()
+    return forwarder(
+        settings.name,
+        manager=settings.connect_to,
+        dial=dialer,
+        tokens=tokens,
+        datapath=datapath,
+        services=(tokens, dialer),
+    )
+
+
+async def serve(program: Program, settings: Settings) -> None:
+    """Run the forwarder until it is told to leave."""
+    from nsm_sdk.cli.roles import parts
+
+    if settings.datapath == "kernel":
+        await _check_machine()
+    tokens = parts.tokens("forwarder", settings)
+    dialer = parts.dialer(tokens, settings.dial_timeout)
+    registration = parts.Registration(
+        program,
+        dialer,
+        manager=settings.connect_to,
+        services=(settings.nsname,),
+        labels=with_client_info(settings.labels, program.machine),
+    )
+    role = parts.reported(build(settings, program.machine, dialer), program)
+    await parts.serve_registered(program, role, settings.listen_on, registration, unregister=False)
+
+
+async def _check_machine() -> None:
+    """FailedPrecondition where interfaces cannot be made: a forwarder that fails every request helps nobody."""
+    from nsm_sdk.errors import FailedPrecondition
+    from nsm_sdk.netlink import probe
+
+    found = await probe()
+    if not found.mechanisms:
+        missing = next(found[name] for name in ("namespaces", "veth") if not found.works(name))
+        raise FailedPrecondition(
+            f"this forwarder cannot make interfaces: {missing.name}: {missing.reason}",
+            hint="run it as root, or with NSM_DATAPATH=simulated; `nsm doctor` tells more",
+        )

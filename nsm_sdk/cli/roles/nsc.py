@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nsm run nsc`.
+
+Does:  settings of the client, and its life as a process.
+Place: a program of its own.
+State: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nsm_sdk.api import ServiceUrl, with_client_info
+from nsm_sdk.cli import codecs
+from nsm_sdk.cli.roles.common import (
+    CONNECT_MEANING,
+    DATAPATH,
+    DATAPATH_MEANING,
+    MANAGER,
+    NETNS_MEANING,
+    NO_LABELS,
+    Common,
+)
+from nsm_sdk.cli.settings import setting
+
+if TYPE_CHECKING:
+    from nsm_sdk.cli.program import Program
+    from nsm_sdk.core import Element, Role
+    from nsm_sdk.transport import Dialer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Common):
+    """What a client can be told."""
+
+    name: str = setting(
+        codecs.NAME, "nsc", "name of this program in the mesh; clients of one manager need distinct ones"
+    )
+    connect_to: str = setting(codecs.ADDRESS, MANAGER, CONNECT_MEANING)
+    network_services: tuple[str, ...] = setting(
+        codecs.SERVICES, None, "the services to connect to, one after the other in this order"
+    )
+    labels: dict[str, str] = setting(codecs.LABELS, "", "labels of every request; a service URL's labels win")
+    awareness_groups: list[list[ServiceUrl]] = setting(
+        codecs.GROUPS, "", "services of one group may share addresses with each other"
+    )
+    mechanism: str = setting(codecs.choice("kernel"), "kernel", "the mechanism of service URLs that name none")
+    request_timeout: float = setting(codecs.POSITIVE, "15s", "the longest time for one try; tries never end")
+    dial_timeout: float = setting(codecs.POSITIVE, "5s", "the longest time to wait for a connection to the manager")
+    liveness_check_enabled: bool = setting(codecs.BOOLEAN, "true", "check the datapath, and heal when it is down")
+    liveness_check_interval: float = setting(codecs.POSITIVE, "200ms", "time between two checks")
+    liveness_check_timeout: float = setting(codecs.POSITIVE, "1s", "the longest time for one check")
+    liveness_probe: str = setting(
+        codecs.PROBE, "auto", "how it is checked; auto: icmp with the kernel datapath, none with the simulated"
+    )
+    netns: str = setting(codecs.NETNS, "", NETNS_MEANING, shown="own")
+    datapath: str = setting(DATAPATH, "kernel", DATAPATH_MEANING)
+
+    def services(self) -> list[ServiceUrl]:
+        """The services to connect to, in order."""
+        return [
+            ServiceUrl.parse(text if "://" in text else f"{self.mechanism}://{text}") for text in self.network_services
+        ]
+
+    @property
+    def probe(self) -> str:
+        """How the datapath is checked: none, icmp, arp, carrier or tcp:PORT."""
+        if not self.liveness_check_enabled:
+            return "none"
+        if self.liveness_probe != "auto":
+            return self.liveness_probe
+        return "icmp" if self.datapath == "kernel" else "none"
+
+
+def build(
+    settings: Settings,
+    machine: Mapping[str, str] = NO_LABELS,
+    dialer: Dialer | None = None,
+    heal: Sequence[Element] = (),
+) -> Role:
+    """The chains; `heal` are the elements that watch and repair."""
+    from nsm_sdk.chains import nsc
+    from nsm_sdk.cli.roles import parts
+    from nsm_sdk.ipam import ExcludedPrefixes
+    from nsm_sdk.mechanisms import KernelClient
+
+    tokens = parts.tokens("nsc", settings)
+    dialer = dialer or parts.dialer(tokens, settings.dial_timeout)
+    return nsc(
+        settings.name,
+        ExcludedPrefixes(_groups(settings, machine)),
+        KernelClient(namespace=settings.netns),
+        manager=settings.connect_to,
+        dial=dialer,
+        heal=heal,
+        environment=machine,
+        services=(tokens, dialer),
+    )
+
+
+def _groups(settings: Settings, machine: Mapping[str, str]) -> list[list[ServiceUrl]]:
+    """Awareness groups, with the labels that requests for their services will have."""
+    return [
+        [replace(url, labels=with_client_info({**settings.labels, **url.labels}, machine)) for url in group]
+        for group in settings.awareness_groups
+    ]
+
+
+async def serve(program: Program, settings: Settings) -> None:
+    """Run the client until it is told to leave."""
+    from nsm_sdk.cli.connecting import connect_all
+
+    await connect_all(program, settings)
