@@ -33,11 +33,14 @@ UNREGISTER_TIME = 2.0
 class Endpoint:
     """An endpoint called `name` of one service or several; use it with `async with`.
 
-    `elements` do its work, for example `PointToPointIpam("172.16.0.0/24")`. `registry`: URL of the manager (or
-    registry) to register with. `listen`: where it listens; with port 0 the port taken is registered. `labels` are those of the
-    endpoint, for each of its services. `namespace`: URL of the network namespace that gets the interfaces, default our
-    own. `register_service`: also register services that nobody else does. `timeout`: seconds in which the first
-    registration has to succeed. `unregister`: take the registration back at the end, else it expires.
+    `elements` do its work, for example `PointToPointIpam("172.16.0.0/24")`.
+    `registry`: URL of the manager (or registry) to register with.
+    `listen`: where it listens; with port 0 the port taken is registered.
+    `labels`: those of the endpoint, for each of its services.
+    `namespace`: URL of the network namespace that gets the interfaces, default our own.
+    `register_service`: also register the services themselves.
+    `timeout`: seconds in which the first registration has to succeed.
+    `unregister`: take the registration back at the end; else it expires.
     """
 
     def __init__(

@@ -44,20 +44,27 @@ class Runtime:
         """Set by `Running.kill`: no clean-up, as after a crash."""
         self._tasks = tasks
         self._closing = False
+        self._finishing = 0
         self._calls: dict[anyio.CancelScope, asyncio.Task[None]] = {}
         self._streams: set[anyio.CancelScope] = set()
         self._keeping = False
         self._at_drain: list[Callable[[], object]] = []
         self._idle = anyio.Event()
 
-    def spawn(self, fn: Callable[[], Awaitable[object]], name: str) -> anyio.CancelScope:
-        """Run `fn` in the background until it ends or the answered scope is cancelled; its errors are only logged."""
+    def spawn(self, fn: Callable[[], Awaitable[object]], name: str, *, finish: bool = False) -> anyio.CancelScope:
+        """Run `fn` in the background until it ends or the answered scope is cancelled; its errors are only logged.
+
+        `finish`: a role that drains waits for it, as for a call.
+        """
         scope = anyio.CancelScope()
         self.running[name] = self.running.get(name, 0) + 1
-        self._tasks.start_soon(self._background, fn, scope, name, name=f"{self.name}: {name}")
+        self._finishing += finish
+        self._tasks.start_soon(self._background, fn, scope, name, finish, name=f"{self.name}: {name}")
         return scope
 
-    async def _background(self, fn: Callable[[], Awaitable[object]], scope: anyio.CancelScope, name: str) -> None:
+    async def _background(
+        self, fn: Callable[[], Awaitable[object]], scope: anyio.CancelScope, name: str, finish: bool
+    ) -> None:
         try:
             with scope:
                 await fn()
@@ -65,6 +72,9 @@ class Runtime:
             logger.exception("%s: background task %r failed", self.name, name)
         finally:
             self._left(name)
+            self._finishing -= finish
+            if finish and self._closing:
+                self._idle.set()
 
     def _left(self, name: str) -> None:
         count = self.running[name] - 1
@@ -202,7 +212,7 @@ class Runtime:
         for fn in self._at_drain:
             fn()
         with anyio.move_on_after(seconds):
-            while len(self._calls) > len(self._streams):
+            while len(self._calls) > len(self._streams) or self._finishing:
                 await self._one_ends()
         for scope in list(self._streams):
             scope.cancel()

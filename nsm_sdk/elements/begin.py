@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from nsm_sdk.api import Connection, Request, Snapshot, State, describe
-from nsm_sdk.core import Call, Cause, Done, Element, KeyedLock, Next, Outcome, Still, cleanup_time
+from nsm_sdk.core import Call, Cause, Done, Element, KeyedLock, Next, Outcome, Runtime, Service, Still, cleanup_time
 from nsm_sdk.core import State as Slots
 from nsm_sdk.elements.merge import merge
 from nsm_sdk.elements.record import Edit, Post, Record
@@ -26,6 +26,8 @@ logger = logging.getLogger("nsm_sdk.elements")
 
 UNDO_TIME = 2.0
 """Seconds that undoing a failed first request, or finishing a close that was cut off, may take at a time."""
+UNDOING = frozenset({Cause.ROLLBACK, Cause.CLOSE})
+"""What a hop that shuts down in good order still finishes."""
 FIRST_RETRY = 1.0
 LAST_RETRY = 30.0
 """Pauses between attempts to close what is left over, doubling from the first to the last; seconds."""
@@ -38,6 +40,16 @@ def forget_endpoint(request: Request) -> None:
     request.connection.state = State.RESELECT_REQUESTED
 
 
+class _Table(Service):
+    """The records; a chain that is served again starts without those of the last time, whose tasks are gone."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+
+    async def start(self, runtime: Runtime) -> None:
+        self.records.clear()
+
+
 class Begin(Element):
     """Own the connections of this hop. `merges`: the caller is an application that may hold a stale connection."""
 
@@ -46,7 +58,8 @@ class Begin(Element):
 
     def __init__(self, *, merges: bool = False) -> None:
         self.merges = merges
-        self._records: dict[str, Record] = {}
+        self._table = _Table()
+        self._records = self._table.records
         self._locks: KeyedLock[str] = KeyedLock()
 
     # -- what callers ask for ---------------------------------------------------------------------------------------
@@ -239,7 +252,7 @@ class Begin(Element):
         record.remember(call, record.preferences, conn)
 
     def _spawn(self, record: Record, cause: Cause, fn: Callable[[], Awaitable[None]]) -> None:
-        record.runtime.spawn(fn, f"begin: {cause}")
+        record.runtime.spawn(fn, f"begin: {cause}", finish=cause in UNDOING)
 
     def __len__(self) -> int:
         return len(self._records)

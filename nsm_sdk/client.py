@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an application uses to get interfaces to network services.
+
+Does:  `Client` serves a client's chain and opens connections through a manager, trying again until they stand or the
+       time is over; each open connection is refreshed and healed until its `async with` ends.
+Place: applications; `nsm_sdk.chains.nsc` is the chain inside.
+State: the open connections.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from nsm_sdk.api import Connection, Request, ServiceUrl, Snapshot, describe, names
+from nsm_sdk.chains import nsc
+from nsm_sdk.core import Call, Cause, Clock, Dial, Element, Next, Observer, Role, Running, Service
+from nsm_sdk.elements import Retry
+from nsm_sdk.errors import ProgrammingError
+from nsm_sdk.heal.happenings import Happenings, Stream
+from nsm_sdk.mechanisms import KernelClient
+from nsm_sdk.security import Insecure, Source, TokenGenerator
+from nsm_sdk.transport import Dialer
+
+CLOSE_TIME = 5.0
+"""Seconds in which the end of an `async with` closes a connection, whatever has happened in its body."""
+
+
+class OpenConnection:
+    """One connection of a client. What it shows is the present state, also after healing has moved it."""
+
+    def __init__(self, client: Client, snapshot: Snapshot) -> None:
+        self._client = client
+        self._snapshot = snapshot
+        self.id = snapshot.id
+
+    @property
+    def connection(self) -> Connection:
+        """The connection as it was last answered; a copy."""
+        return self._snapshot.connection()
+
+    @property
+    def src(self) -> list[str]:
+        """Our own addresses, with prefix lengths."""
+        return list(self.connection.context.ip_context.src_ip_addrs)
+
+    @property
+    def dst(self) -> list[str]:
+        """The endpoint's addresses, with prefix lengths."""
+        return list(self.connection.context.ip_context.dst_ip_addrs)
+
+    @property
+    def path(self) -> list[str]:
+        """Names of all hops, ours first."""
+        return names(self.connection)
+
+    @property
+    def endpoint(self) -> str:
+        """Name of the endpoint in use."""
+        return self.connection.network_service_endpoint_name
+
+    @property
+    def mechanism(self) -> str:
+        """Type of the mechanism, such as KERNEL."""
+        return self.connection.mechanism.type
+
+    @property
+    def interface(self) -> str:
+        """Name of our interface; empty where the mechanism has none."""
+        return self.connection.mechanism.parameters.get("name", "")
+
+    def events(self) -> Stream:
+        """What happens to the connection from now on: an asynchronous iterator that ends when it is closed.
+
+        Bounded: a reader that is too slow loses the oldest, and is told how many.
+        """
+        return self._client.happenings.stream(self.id)
+
+    async def refresh(self, *, labels: Mapping[str, str] | None = None, timeout: float | None = None) -> None:
+        """Request again now, with `labels` if given; errors as of `Client.connect`."""
+        conn = self.connection
+        if labels is not None:
+            conn.labels.clear()
+            conn.labels.update(labels)
+        await self._client.request(Request(connection=conn), timeout=timeout)
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Close now; the end of the `async with` finds nothing left to do."""
+        await self._client.close(self.connection, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return f"<OpenConnection {describe(self.connection)}>"
+
+
+class Client:
+    """A client called `name` of the manager at the URL `manager`; use it with `async with`.
+
+    `elements` are your own, close to the wire.
+    `timeout`: seconds in which `connect` keeps trying.
+    `identity`: who calls.
+    `namespace`: URL of the network namespace that gets the interfaces, default our own.
+    `labels`: added to every connection.
+    `heal`: the elements that watch and repair, default one that believes the control plane; give it a probe to ask the
+    datapath first.
+    """
+
+    def __init__(
+        self,
+        manager: str,
+        *elements: Element,
+        name: str = "nsc",
+        timeout: float = 15.0,
+        identity: Source | None = None,
+        namespace: str = "",
+        labels: Mapping[str, str] | None = None,
+        heal: Sequence[Element] | None = None,
+        happenings: Happenings | None = None,
+        dial: Dial | None = None,
+    ) -> None:
+        self.name = name
+        self.manager = manager
+        self.timeout = timeout
+        self.labels = dict(labels or {})
+        self.happenings = happenings or Happenings()
+        tokens = TokenGenerator(identity or Insecure("nsc", name))
+        services: list[Service] = [tokens]
+        if dial is None:
+            dialer = Dialer(tokens)
+            services.append(dialer)
+            dial = dialer
+        self.role: Role = nsc(
+            name,
+            KernelClient(namespace=namespace),
+            *elements,
+            manager=manager,
+            dial=dial,
+            retry=Retry(per_try=timeout, pause=0.05, longest=2.0),
+            told=self._told,
+            heal=heal or (),
+            services=services,
+        )
+        self._open: dict[str, OpenConnection] = {}
+        self._stack: AsyncExitStack | None = None
+        self._running: Running | None = None
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def start(self, *, clock: Clock | None = None, observe: Observer | None = None) -> Self:
+        """What `async with` does at its start; `observe` is put into the chain. End with `stop`."""
+        if self._stack is not None:
+            raise ProgrammingError(
+                f"client {self.name!r} is running already", hint="make a client for each `async with`"
+            )
+        self._stack = AsyncExitStack()
+        self._running = await self._stack.enter_async_context(self.role.serving(clock=clock, observe=observe))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Close what is open, each within `CLOSE_TIME` seconds, and end."""
+        if self._stack is None:
+            return
+        try:
+            for connection in list(self._open.values()):
+                await self._close_quietly(connection)
+        finally:
+            stack, self._stack, self._running = self._stack, None, None
+            with anyio.CancelScope(shield=True):
+                await stack.aclose()
+            self.happenings.end()
+
+    @property
+    def running(self) -> Running:
+        """The role that is served; ProgrammingError outside of `async with`."""
+        if self._running is None:
+            raise ProgrammingError(f"client {self.name!r} is not running", hint="use it inside `async with client:`")
+        return self._running
+
+    @property
+    def connections(self) -> list[OpenConnection]:
+        """Those that are open."""
+        return list(self._open.values())
+
+    @asynccontextmanager
+    async def connect(
+        self, url: str, *, labels: Mapping[str, str] | None = None, id: str = "", timeout: float | None = None
+    ) -> AsyncGenerator[OpenConnection, None]:
+        """Open a connection to `kernel://service[@domain][/interface][?label=value]`, and close it at the end.
+
+        The error of the last try is raised when it does not stand within `timeout` seconds: `NoCandidate` when no
+        endpoint fits, `Unavailable` when somebody does not answer, `InvalidRequest` for a URL that cannot be right.
+        """
+        parsed = ServiceUrl.parse(url)
+        request = Request(connection=Connection(id=id or str(uuid.uuid4()), network_service=parsed.service))
+        request.mechanism_preferences.append(parsed.mechanism())
+        request.connection.labels.update({**self.labels, **(labels or {}), **parsed.labels})
+        connection = await self.open(request, timeout=timeout)
+        try:
+            yield connection
+        finally:
+            await self._close_quietly(connection)
+
+    async def open(self, request: Request, *, timeout: float | None = None) -> OpenConnection:
+        """Open the connection of a request of your own; it stays open until `close` or the client's end."""
+        conn = await self.request(request, timeout=timeout)
+        return self._open.get(conn.id) or self._opened(Snapshot.of(conn))
+
+    async def request(self, request: Request, *, timeout: float | None = None) -> Connection:
+        """Send a copy of `request` through the chain; answers the connection."""
+        mine = Request()
+        mine.CopyFrom(request)
+        running, chain = self.running, self._chain()
+
+        async def run(deadline: float) -> Connection:
+            return await chain.request(Call(running.runtime, deadline=deadline), mine)
+
+        remaining = self.timeout if timeout is None else timeout
+        return await running.runtime.serve(run, remaining, f"request {mine.connection.network_service!r}")
+
+    async def close(self, conn: Connection, *, timeout: float | None = None) -> None:
+        """Close a connection of this client; one that is closed already is no error."""
+        mine = Connection()
+        mine.CopyFrom(conn)
+        running, chain = self.running, self._chain()
+
+        async def run(deadline: float) -> None:
+            await chain.close(Call(running.runtime, deadline=deadline), mine)
+
+        remaining = self.timeout if timeout is None else timeout
+        await running.runtime.serve(run, remaining, f"close {mine.id!r}")
+
+    def _chain(self) -> Next:
+        chain = self.running.bound.connection
+        assert chain is not None
+        return chain
+
+    async def _close_quietly(self, connection: OpenConnection) -> None:
+        """Close whatever happens around; `Begin` goes on trying for what could not be closed now."""
+        if self._running is None or connection.id not in self._open:
+            return
+        with anyio.move_on_after(CLOSE_TIME + 1, shield=True):
+            await self.close(connection.connection, timeout=CLOSE_TIME)
+
+    def _told(self, cause: Cause, snapshot: Snapshot, is_open: bool) -> None:
+        if not is_open:
+            self._open.pop(snapshot.id, None)
+        elif (connection := self._open.get(snapshot.id)) is not None:
+            connection._snapshot = snapshot
+        else:
+            self._opened(snapshot)
+
+    def _opened(self, snapshot: Snapshot) -> OpenConnection:
+        connection = self._open[snapshot.id] = OpenConnection(self, snapshot)
+        return connection
