@@ -8,7 +8,7 @@ State: none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nsm_sdk.core.slot import Slot
 from nsm_sdk.errors import ChainOrderError
@@ -19,52 +19,71 @@ if TYPE_CHECKING:
 
 def check(chain: Chain[Any]) -> None:
     """Raise `ChainOrderError` for the first rule that is broken."""
-    everything = list(chain.walk())
-    _walk(chain, [], chain.name, everything)
+    _walk(chain, _Above((), (), ()), chain.name)
+
+
+class _Above(NamedTuple):
+    """What stands above a layer."""
+
+    surely: tuple[Layer[Any], ...]
+    """On every path."""
+    maybe: tuple[Layer[Any], ...]
+    """On some path."""
+    early: tuple[tuple[Layer[Any], type[Layer[Any]], str], ...]
+    """Of those, the ones that must stand below a type that has not been met yet, and where they stand."""
+
+    def plus(self, layer: Layer[Any], where: str) -> _Above:
+        missing = (
+            (layer, other, where) for other in layer.after if not any(isinstance(seen, other) for seen in self.maybe)
+        )
+        return _Above((*self.surely, layer), (*self.maybe, layer), (*self.early, *missing))
 
 
 def _name(layer: Layer[Any]) -> str:
     return type(layer).__name__
 
 
-def _walk(layer: Layer[Any], above: list[Layer[Any]], where: str, everything: list[Layer[Any]]) -> list[Layer[Any]]:
+def _walk(layer: Layer[Any], above: _Above, where: str) -> _Above:
     """Check `layer` given what stands above it; answer what stands above the next one."""
     from nsm_sdk.core.layer import Chain
 
     if isinstance(layer, Chain):
         for child in layer.elements:
-            above = _walk(child, above, f"{where} / {child.name}" if isinstance(child, Chain) else where, everything)
+            above = _walk(child, above, f"{where} / {child.name}" if isinstance(child, Chain) else where)
         return above
-    _check_one(layer, above, where, everything)
-    own = [*above, layer]
+    _check_one(layer, above, where)
+    own = above.plus(layer, where)
     # Branches are alternatives: what follows may rely on none of them, but must come after all of them.
-    inside = [
-        inner for branch in layer.children().values() for inner in _walk(branch, own, where, everything)[len(own) :]
-    ]
-    return own + inside
+    ends = [_walk(branch, own, where) for branch in layer.children().values()]
+    return _Above(
+        own.surely,
+        (*own.maybe, *(inner for end in ends for inner in end.maybe[len(own.maybe) :])),
+        (*own.early, *(inner for end in ends for inner in end.early[len(own.early) :])),
+    )
 
 
-def _check_one(layer: Layer[Any], above: list[Layer[Any]], where: str, everything: list[Layer[Any]]) -> None:
+def _check_one(layer: Layer[Any], above: _Above, where: str) -> None:
     name = _name(layer)
-    for seen in above:
+    for seen in above.maybe:
         if seen.last:
             raise ChainOrderError(
                 f"{where}: {name} stands below {_name(seen)}, which must be last",
                 hint=f"move {name} above {_name(seen)}",
             )
-    if layer.unique and any(type(seen) is type(layer) for seen in above):
+    if layer.unique and any(type(seen) is type(layer) for seen in above.maybe):
         raise ChainOrderError(f"{where}: {name} occurs twice", hint=f"a request may meet only one {name}")
     for needed in layer.needs:
-        if not any(isinstance(seen, needed) for seen in above):
+        if not any(isinstance(seen, needed) for seen in above.surely):
             raise ChainOrderError(
                 f"{where}: {name} needs {needed.__name__} above it", hint=f"put {needed.__name__}() before {name}"
             )
-    for other in layer.after:
-        if any(isinstance(item, other) for item in everything) and not any(isinstance(seen, other) for seen in above):
+    for seen, other, place in above.early:
+        if isinstance(layer, other):
             raise ChainOrderError(
-                f"{where}: {name} stands above {other.__name__}", hint=f"move {name} below {other.__name__}"
+                f"{place}: {_name(seen)} stands above {other.__name__}",
+                hint=f"move {_name(seen)} below {other.__name__}",
             )
-    if owns_slot(layer) and not any(seen.gives_state for seen in above):
+    if owns_slot(layer) and not any(seen.gives_state for seen in above.surely):
         raise ChainOrderError(
             f"{where}: {name} keeps per-connection state, but no Begin stands above it",
             hint=f"put Begin() before {name}",
