@@ -25,6 +25,7 @@ from nsm_sdk.elements import (
     SwapDestinationIp,
     SwapSourceIp,
     Switch,
+    Tell,
     Timeout,
     TrimPath,
     UpdatePath,
