@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -95,7 +95,7 @@ def items(text: str) -> tuple[str, ...]:
     return found
 
 
-def _labels(text: str) -> dict[str, str]:
+def _labels(text: str) -> Mapping[str, str]:
     labels: dict[str, str] = {}
     for item in items(text):
         key, colon, value = item.partition(":")
@@ -189,6 +189,10 @@ def _services(text: str) -> tuple[str, ...]:
     return found
 
 
+def _groups(text: str) -> tuple[tuple[ServiceUrl, ...], ...]:
+    return tuple(map(tuple, url_groups(text)))
+
+
 def _netns(text: str) -> str:
     if not text:
         return ""
@@ -270,13 +274,15 @@ POSITIVE: Codec[float] = Codec(_positive, "a duration above 0 such as 200ms, 15s
 BOOLEAN: Codec[bool] = Codec(_boolean, "true or false")
 NAME: Codec[str] = Codec(_name, "a name")
 TEXT: Codec[str] = Codec(_text, "a text")
-LABELS: Codec[dict[str, str]] = Codec(_labels, "labels such as key:value,key:value")
+LABELS: Codec[Mapping[str, str]] = Codec(_labels, "labels such as key:value,key:value")
 ADDRESS: Codec[str] = Codec(_address, "an address such as unix:///run/nsm.sock or tcp://host:5001")
 LISTEN: Codec[tuple[Target, ...]] = Codec(_some_listen, "addresses such as unix:///run/nsm.sock or tcp://127.0.0.1:0")
 MAYBE_LISTEN: Codec[tuple[Target, ...]] = Codec(_listen, LISTEN.expected)
 SERVICE_NAMES: Codec[tuple[str, ...]] = Codec(_service_names, "services such as my-service,other@domain")
 SERVICES: Codec[tuple[str, ...]] = Codec(_services, "service URLs such as kernel://my-service@domain/nsm-1?label=value")
-GROUPS: Codec[list[list[ServiceUrl]]] = Codec(url_groups, "groups of service URLs such as [kernel://a,kernel://b]")
+GROUPS: Codec[tuple[tuple[ServiceUrl, ...], ...]] = Codec(
+    _groups, "groups of service URLs such as [kernel://a,kernel://b]"
+)
 PREFIXES: Codec[tuple[tuple[str, ...], ...]] = Codec(_prefixes, "prefixes such as [172.16.0.0/16,fd00::/64],10.0.0.0/8")
 PAYLOAD: Codec[str] = Codec(_payload, "ETHERNET or IP")
 TUNNEL_IP: Codec[str] = Codec(_tunnel_ip, "an IP address")

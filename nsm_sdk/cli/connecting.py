@@ -147,7 +147,7 @@ class Connecting:
             with anyio.fail_after(seconds):
                 await self._running.bound.connection.close(self._running.call(timeout=seconds), conn)
         except (NsmError, TimeoutError) as error:
-            logger.warning("cannot close %s, it will expire: %s", conn.id, error or "no answer in time")
+            logger.warning("cannot close %s, it will expire: %s", conn.id, error)
 
 
 def _begins_with(conn: Connection, id: str) -> bool:

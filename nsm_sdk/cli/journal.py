@@ -25,16 +25,16 @@ class Journal:
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Add an event to the connection that its `id` names."""
-        id = event.get("id")
-        if not isinstance(id, str) or not id:
+        about = event.get("id")
+        if not isinstance(about, str) or not about:
             return
-        events = self._events.get(id)
+        events = self._events.get(about)
         if events is None:
-            events = self._events[id] = deque(maxlen=EVENTS)
+            events = self._events[about] = deque(maxlen=EVENTS)
             if len(self._events) > CONNECTIONS:
                 self._events.popitem(last=False)
         else:
-            self._events.move_to_end(id)
+            self._events.move_to_end(about)
         events.append({"time": time.time(), **event})
 
     def of(self, id: str) -> list[dict[str, Any]] | None:

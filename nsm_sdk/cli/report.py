@@ -66,18 +66,18 @@ class Report(Element):
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         began = time.perf_counter()
-        id = request.connection.id
+        conn_id = request.connection.id
         before = self._told.get(call)
         try:
             conn = await next.request(call, request)
         except Exception as error:
             if before is not None or self._first_errors:
-                self._teller.error(call.runtime.explain(error), id=id, service=request.connection.network_service)
+                self._teller.error(call.runtime.explain(error), id=conn_id, service=request.connection.network_service)
             raise
         now = self._told.set(call, facts(conn))
         if before is None:
             self._teller.emit("connected", **now, ms=_ms(began))
-        elif call.cause is Cause.RESELECT and not (self._heals is not None and self._heals(id)):
+        elif call.cause is Cause.RESELECT and not (self._heals is not None and self._heals(conn_id)):
             self._teller.emit("healed", **now, moved=now["endpoint"] != before["endpoint"], ms=_ms(began))
         else:
             self._teller.emit("refreshed", **now, ms=_ms(began))

@@ -94,7 +94,7 @@ def _role_at(arguments: Sequence[str]) -> int | None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run `nsm run` with these arguments; answers the exit status, if it comes back."""
+    """Run `nsm run` with these arguments; answers the exit status, unless the process ends with the role."""
     rest = list(arguments)
     at = _role_at(rest)
     if at is None or rest[at] not in roles.SUMMARIES:
@@ -117,4 +117,6 @@ def main(arguments: Sequence[str]) -> int:
 
     program.leave_on_signal()
     serve = roles.module(role).serve
-    program.leave(program.run(role, settings, machine, lambda running: serve(running, settings), warnings))
+    status = program.run(role, settings, machine, lambda running: serve(running, settings), warnings)
+    program.leave(status)
+    return status

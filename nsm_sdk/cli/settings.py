@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,7 @@ def setting(codec: Codec[T], default: str | None, meaning: str, *, shown: str = 
 
 def declared(kind: type[Any]) -> tuple[Setting, ...]:
     """The settings of a dataclass: its own, then those of its bases."""
-    own = kind.__dict__.get("__annotations__", {})
+    own = inspect.get_annotations(kind)
     return tuple(
         Setting(
             PREFIX + one.name.upper(),

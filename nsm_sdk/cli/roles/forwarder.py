@@ -52,7 +52,7 @@ class Settings(Common):
         "how long after a start what nobody asks for again is kept",
         shown="NSM_MAX_TOKEN_LIFETIME",
     )
-    labels: dict[str, str] = setting(codecs.LABELS, "p2p:true", "labels of this forwarder's registration")
+    labels: Mapping[str, str] = setting(codecs.LABELS, "p2p:true", "labels of this forwarder's registration")
     nsname: str = setting(codecs.NAME, "forwarder", "the network service under which it registers")
     tunnel_ip: str = setting(codecs.TUNNEL_IP, "", "address of this node for tunnels to other nodes")
     dial_timeout: float = setting(codecs.POSITIVE, "750ms", "the longest time to wait for a connection to a peer")

@@ -42,8 +42,8 @@ class Settings(Common):
     network_services: tuple[str, ...] = setting(
         codecs.SERVICES, None, "the services to connect to, one after the other in this order"
     )
-    labels: dict[str, str] = setting(codecs.LABELS, "", "labels of every request; a service URL's labels win")
-    awareness_groups: list[list[ServiceUrl]] = setting(
+    labels: Mapping[str, str] = setting(codecs.LABELS, "", "labels of every request; a service URL's labels win")
+    awareness_groups: tuple[tuple[ServiceUrl, ...], ...] = setting(
         codecs.GROUPS, "", "services of one group may share addresses with each other"
     )
     mechanism: str = setting(codecs.choice("kernel"), "kernel", "the mechanism of service URLs that name none")

@@ -45,7 +45,7 @@ class Settings(Common):
     service_names: tuple[str, ...] = setting(
         codecs.SERVICE_NAMES, "icmp-responder", "the network services that it offers"
     )
-    labels: dict[str, str] = setting(codecs.LABELS, "", "labels under each of its services")
+    labels: Mapping[str, str] = setting(codecs.LABELS, "", "labels under each of its services")
     payload: str = setting(codecs.PAYLOAD, "ETHERNET", "payload of its services")
     cidr_prefix: tuple[tuple[str, ...], ...] = setting(
         codecs.PREFIXES,

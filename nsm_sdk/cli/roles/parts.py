@@ -13,7 +13,8 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -142,26 +143,22 @@ class Registration:
 
     async def keep(self, running: Running, url: str) -> None:
         """Register at `url`, trying for ever; refreshing and healing go on in the background."""
-        failures = 0
         if self._register_services:
             for name in self._services:
-                failures = await self._until_done(
-                    name,
-                    lambda name=name: self._service(running, name),
-                    failures,  # type: ignore[misc]
-                )
-        await self._until_done(self._program.settings.name, lambda: self._endpoint(running, url), 0)
+                await self._until_done(name, partial(self._service, running, name))
+        await self._until_done(self._program.settings.name, partial(self._endpoint, running, url))
 
-    async def _until_done(self, id: str, attempt: Callable[[], Any], failures: int) -> int:
+    async def _until_done(self, what: str, attempt: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        failures = 0
         while True:
             try:
                 await attempt()
             except NsmError as error:
                 failures += 1
-                logger.warning("cannot register %s: %s", id, error)
+                logger.warning("cannot register %s: %s", what, error)
                 await anyio.sleep(pause(failures))
             else:
-                return 0
+                return
 
     async def _service(self, running: Running, name: str) -> None:
         assert running.bound.ns is not None
@@ -194,21 +191,23 @@ async def serve_registered(
     program: Program, role: Role, targets: Sequence[Target], registration: Registration, *, unregister: bool
 ) -> None:
     """Serve `role` and keep it registered until the program is told to leave."""
-    async with registration.role.serving(drain=0.1) as registering:
-        async with role.serving(listen=listeners(targets), drain=program.settings.shutdown_timeout / 5) as running:
-            tell(program, running)
+    async with (
+        registration.role.serving(drain=0.1) as registering,
+        role.serving(listen=listeners(targets), drain=program.settings.shutdown_timeout / 5) as running,
+    ):
+        tell(program, running)
 
-            async def registrations() -> Sequence[Mapping[str, Any]]:
-                return registration.facts()
+        async def registrations() -> Sequence[Mapping[str, Any]]:
+            return registration.facts()
 
-            program.registrations = registrations
-            program.ready(running.urls)
-            keeping = registering.runtime.spawn(lambda: registration.keep(registering, running.urls[0]), "register")
-            await program.stopped()
-            keeping.cancel()
-            await asyncio.sleep(0)
-            if unregister:
-                await registration.drop(registering)
+        program.registrations = registrations
+        program.ready(running.urls)
+        keeping = registering.runtime.spawn(lambda: registration.keep(registering, running.urls[0]), "register")
+        await program.stopped()
+        keeping.cancel()
+        await asyncio.sleep(0)
+        if unregister:
+            await registration.drop(registering)
 
 
 def public_url(urls: Sequence[str]) -> str:
