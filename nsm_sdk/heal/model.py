@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What healing knows, what can happen to it, and what it can do.
+
+Does:  plain data for `decide`: the state of one connection (`Healing`), events, actions, and the settings (`Policy`).
+Place: between `decide` (which computes with it) and `Heal` (which feeds events and runs actions).
+State: none; everything is frozen. Times are seconds by `runtime.clock.now()`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+
+class Control(StrEnum):
+    """What the control plane says of the connection."""
+
+    UP = "up"
+    DOWN = "down"
+    """A manager that is alive says so, or does not know the connection."""
+    UNKNOWN = "unknown"
+    """Nobody tells: the manager's stream broke, or its policy refuses one."""
+
+
+class Data(StrEnum):
+    """What the last check of the datapath said."""
+
+    UP = "up"
+    DOWN = "down"
+    UNCHECKED = "unchecked"
+
+
+class Phase(StrEnum):
+    """What healing is doing."""
+
+    WATCHING = "watching"
+    DOUBTING = "doubting"
+    """Heard a DOWN that may be the echo of a close of our own; believed unless the contrary is heard soon."""
+    WAITING = "waiting"
+    """The next attempt is due at `Healing.due`."""
+    CHECKING = "checking"
+    """The datapath is being checked before an attempt."""
+    TRYING = "trying"
+    GIVEN_UP = "given up"
+    CLOSED = "closed"
+
+
+HEALING_PHASES = frozenset({Phase.WAITING, Phase.CHECKING, Phase.TRYING})
+
+
+class Why(StrEnum):
+    """Why healing began."""
+
+    DATA = "data"
+    """The datapath is down."""
+    DOWN = "down"
+    """A living manager says DOWN."""
+    LOST = "lost"
+    """The manager's stream broke."""
+    MISSING = "missing"
+    """The manager came back without the connection."""
+    REFRESH = "refresh"
+    """A request of ours failed."""
+    ORDER = "order"
+    """Somebody on the path asks us to select anew."""
+
+
+MANAGER_GONE = frozenset({Why.LOST, Why.MISSING})
+"""All clients of the manager see these at the same time."""
+
+
+class By(StrEnum):
+    """Who sent a request."""
+
+    OWN = "healing"
+    REFRESH = "refresh"
+    EXTERNAL = "application"
+
+
+class Said(StrEnum):
+    """What was heard of the connection from the next hop."""
+
+    UP = "up"
+    DOWN = "down"
+    REFRESH = "refresh requested"
+    RESELECT = "reselect requested"
+    LOST = "stream lost"
+    MISSING = "missing"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How healing behaves; times in seconds."""
+
+    first_pause: float = 0.05
+    """Before the second attempt; doubles from there, shortened at random by up to a half. The first has no pause."""
+    longest_pause: float = 5.0
+    spread: float = 2.0
+    """A connection whose data flows while its manager is gone is requested again within this many refresh times."""
+    spread_unchecked: float = 2.0
+    """The same for a connection that nothing checks, in seconds: it may well be dead."""
+    plain_tries: int = 3
+    """Failed requests, refresh included, before an unchecked connection is selected anew."""
+    gone_grace: float = 30.0
+    """How long an endpoint whose registration is gone is waited for while its data flows: registries restart, too."""
+    doubt: float = 0.5
+    """How long a DOWN that may be the echo of our own close is not believed."""
+    attempts: int = 0
+    """Give up after so many attempts; 0: never."""
+    patience: float = math.inf
+    """Give up after healing for so long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Healing:
+    """One connection, as far as healing is concerned."""
+
+    policy: Policy = field(default_factory=Policy)
+    random: int = 0
+    """The state of the pseudo-random numbers: the same seed gives the same decisions."""
+    phase: Phase = Phase.WATCHING
+    control: Control = Control.UNKNOWN
+    data: Data = Data.UNCHECKED
+    why: Why | None = None
+    due: float = math.inf
+    """When `Due` is to be fed."""
+
+    probed: bool = False
+    """Whether a check of the datapath can be run."""
+    endpoint: str = ""
+    expires: float = math.inf
+    """When the first token of the path runs out."""
+    lifetime: float = math.inf
+    """What was left of that when the connection was last established."""
+    timeout: float = 15.0
+    """How long a request may take."""
+    refresh_in: float = math.inf
+    """A refresh is due so long after each success."""
+    known: bool = False
+    """Established at least once."""
+
+    began: float = 0.0
+    attempts: int = 0
+    """Attempts of this healing."""
+    plain: int = 0
+    """Requests to the same endpoint that have failed since the last success."""
+    reselects: bool = False
+    """Every further attempt of this healing selects anew."""
+    anew: bool = False
+    """The attempt under way selects anew."""
+    gone_since: float = math.inf
+    """Since when requests fail because the endpoint's registration is gone."""
+    spread: bool = False
+    """The next attempt still has to be put off, because all clients of the manager want theirs."""
+    alive_at: float = -math.inf
+    """When the datapath was last known to be up."""
+
+    stale: bool = False
+    """A close of ours is under way or was: a DOWN may be its echo until something else is heard."""
+    reselected: bool = False
+    """The last request that succeeded said RESELECT_REQUESTED."""
+    echoes: bool = False
+    """That state may still come back in events."""
+
+    wanted: bool = False
+    """A refresh was asked for and has not been posted yet."""
+    posted: bool = False
+    """A refresh that was asked for is under way."""
+    wishes: int = 0
+    wished_at: float = -math.inf
+
+    @property
+    def healing(self) -> bool:
+        """Whether the connection is being repaired."""
+        return self.phase in HEALING_PHASES
+
+    @property
+    def watches_data(self) -> bool:
+        """Whether there is a datapath that is worth checking."""
+        return self.known and not self.reselects and self.phase not in (Phase.CLOSED, Phase.GIVEN_UP)
+
+    @property
+    def last_call(self) -> float:
+        """The last moment at which selecting anew is done in time: one request before the first token runs out."""
+        if self.expires == math.inf:
+            return math.inf
+        spare = self.timeout if self.timeout <= self.lifetime / 4 else self.lifetime / 10
+        return self.expires - spare
+
+
+# -- events ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Established:
+    """A request succeeded."""
+
+    by: By
+    reselect: bool = False
+    """It said RESELECT_REQUESTED."""
+    endpoint: str = ""
+    expires: float = math.inf
+    timeout: float = 15.0
+    refresh_in: float = math.inf
+    probed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A request failed."""
+
+    by: By
+    what: str = ""
+    gone: bool = False
+    """The endpoint's registration is gone."""
+    fault: bool = False
+    """The fault is the caller's, or the caller went away: it says nothing of the connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """Our own attempt was not made: another event had made it needless."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A request is going out."""
+
+    reselect: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """The next hop said something."""
+
+    said: Said
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """The datapath was checked. `alive` None: the check could not be made."""
+
+    alive: bool | None
+    what: str = ""
+    since: float | None = None
+    """Of a regular watch: when it last was alive."""
+    asked: bool = False
+    """It answers `Check`; else it comes from the regular watch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """`Healing.due` has come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """The connection is being closed."""
+
+
+Event: TypeAlias = Established | Failed | Skipped | Sent | Heard | Checked | Due | Closed
+
+
+# -- actions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Request again; with `reselect` close first and select anew."""
+
+    reselect: bool
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Check the datapath now, and answer with `Checked(asked=True)`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh:
+    """Request again because the path asks for it."""
+
+
+class Kind(StrEnum):
+    """What a note is about."""
+
+    UP = "up"
+    DOWN = "down"
+    HEARD = "heard"
+    DOUBT = "doubt"
+    CHECKED = "checked"
+    HEALING = "healing"
+    WAIT = "wait"
+    ATTEMPT = "attempt"
+    FAILED = "failed"
+    HEALED = "healed"
+    REFRESHED = "refreshed"
+    GAVE_UP = "gave up"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something for the journal. Numbers are None where they say nothing."""
+
+    kind: Kind
+    text: str
+    why: Why | None = None
+    moved: bool | None = None
+    detect: float | None = None
+    """Seconds from the last time the datapath was known to be up, or None where that is not what was seen."""
+    repair: float | None = None
+    """Seconds from the first sign of trouble to the success."""
+    attempts: int | None = None
+
+
+Action: TypeAlias = Attempt | Check | Refresh | Note

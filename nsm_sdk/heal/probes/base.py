@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a check of the datapath is.
+
+Does:  `Probe` is the base of all checks; `Target` is what is checked, `Verdict` what came out. A check that cannot be
+       made says so (`alive` None): never alive by error, never dead by lack of rights.
+Place: given to `Heal`, which asks it per connection.
+State: sockets that a probe shares among connections, while it is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeAlias, TypeVar
+
+import anyio
+
+from nsm_sdk.api import Connection, Snapshot
+from nsm_sdk.core import Runtime, Service
+from nsm_sdk.errors import FailedPrecondition
+
+T = TypeVar("T")
+
+
+class Inside(Protocol):
+    """Port: run a short function in a network namespace, in this process. `nsm_sdk.netlink.run_inside` is one."""
+
+    def __call__(self, namespace: str | int, fn: Callable[[], T], /) -> T: ...
+
+
+class LinkEvent(Protocol):
+    """Something happened to a link; `kind`: up, down, deleted, address-added, address-removed, lost."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+
+
+class LinkWatch(Protocol):
+    """An asynchronous iterator of events."""
+
+    def __aiter__(self) -> AsyncIterator[LinkEvent]: ...
+    async def __anext__(self) -> LinkEvent: ...
+    async def aclose(self) -> None: ...
+
+
+class LinkEvents(Protocol):
+    """Port: link and address events of one namespace. `nsm_sdk.netlink.SocketWatch.open` is one; "" is our own."""
+
+    async def __call__(self, namespace: str | int, /) -> LinkWatch: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One connection, as its checks see it."""
+
+    id: str = ""
+    namespace: str | int = ""
+    """Network namespace of the near end, by URL, name or descriptor; empty: that of this process."""
+    mechanism: str = ""
+    interface: str = ""
+    """Name of the near interface; empty where the mechanism has none."""
+    pairs: tuple[tuple[str, str], ...] = ()
+    """(source, destination) of the same family, without prefix lengths: all combinations."""
+    sources: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    """Next hops of the connection's own routes, and its known neighbours."""
+    snapshot: Snapshot | None = None
+
+    @classmethod
+    def of(cls, conn: Connection, namespace: str | int = "") -> Target:
+        """What there is to check of `conn`."""
+        context = conn.context.ip_context
+        sources = tuple(map(_plain, context.src_ip_addrs))
+        destinations = tuple(map(_plain, context.dst_ip_addrs))
+        hops = [route.nextHop for route in context.src_routes if route.nextHop]
+        hops += [neighbour.ip for neighbour in context.ip_neighbors if neighbour.ip]
+        return cls(
+            id=conn.id,
+            namespace=namespace,
+            mechanism=conn.mechanism.type,
+            interface=conn.mechanism.parameters.get("name", ""),
+            pairs=tuple((src, dst) for src in sources for dst in destinations if (":" in src) == (":" in dst)),
+            sources=sources,
+            gateways=tuple(dict.fromkeys(map(_plain, hops))),
+            snapshot=Snapshot.of(conn),
+        )
+
+
+def _plain(address: str) -> str:
+    return address.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of a check; `alive` None: it could not be made."""
+
+    alive: bool | None
+    why: str = ""
+
+
+ALIVE = Verdict(True)
+Tell: TypeAlias = Callable[[Verdict], None]
+Cancel: TypeAlias = Callable[[], None]
+
+
+class Probe(Service):
+    """A way to check datapaths. Override `check`; `follow` where the machine tells of failures by itself."""
+
+    shareable: ClassVar[bool] = True
+
+    def why_not(self, target: Target) -> str:
+        """Why this probe cannot check `target`; empty when it can."""
+        return ""
+
+    def choose(self, target: Target) -> Probe | None:
+        """The probe for this connection; None when it cannot be checked."""
+        return None if self.why_not(target) else self
+
+    async def check(self, target: Target, timeout: float) -> Verdict:
+        """Whether data flows, within `timeout` seconds; may be cancelled."""
+        raise NotImplementedError
+
+    def begin(self, runtime: Runtime, target: Target, timeout: float, tell: Tell) -> Cancel:
+        """Start a check in the background; `tell` is called once, unless it is cancelled before."""
+
+        async def run() -> None:
+            verdict = Verdict(False, f"no answer within {timeout:g} s")
+            try:
+                with anyio.move_on_after(timeout):
+                    verdict = await self.check(target, timeout)
+            except Exception as error:
+                verdict = self.failed(error)
+            if not scope.cancel_called:
+                tell(verdict)
+
+        scope = runtime.spawn(run, f"check {type(self).__name__.lower()}")
+        return scope.cancel
+
+    def tick(self, runtime: Runtime, target: Target, timeout: float, tell: Tell) -> Cancel | None:
+        """As `begin`, for the regular watch; None where there is nothing to ask because failures make themselves
+        heard (`follow`)."""
+        return self.begin(runtime, target, timeout, tell)
+
+    def failed(self, error: Exception) -> Verdict:
+        """What an error of the check itself says of the datapath: nothing."""
+        return Verdict(None, f"{type(error).__name__}: {error}")
+
+    def follow(self, runtime: Runtime, target: Target, tell: Tell) -> Cancel | None:
+        """Tell of changes when they happen; None where this probe only checks when asked."""
+        return None
+
+
+def here(namespace: str | int, fn: Callable[[], T], /) -> T:
+    """The `Inside` of a program that never leaves its own namespace."""
+    if namespace != "":
+        raise FailedPrecondition(
+            f"namespace {namespace!r} cannot be entered here", hint="give the probe `inside=nsm_sdk.netlink.run_inside`"
+        )
+    return fn()
+
+
+def entering(inside: Inside) -> Inside:
+    """`inside`, but the own namespace is not entered: the function just runs."""
+
+    def enter(namespace: str | int, fn: Callable[[], T], /) -> T:
+        return fn() if namespace == "" else inside(namespace, fn)
+
+    return enter
