@@ -56,6 +56,8 @@ class Refreshing:
         self.on_trouble: Callable[[Refreshing], None] | None = None
         """Called after each failed refresh that makes help desirable: too many in a row, or the tokens have expired.
         Whoever sets it takes care of the connection; refreshing goes on beside it. Must only post, and not raise."""
+        self.helping: Callable[[], bool] | None = None
+        """Whether whoever set `on_trouble` is requesting again at the moment: then nothing is tried again from here."""
         self._runtime = runtime
         self._events = events
         self._timer: Timer | None = None
@@ -172,5 +174,7 @@ class Refresh(Element):
             held.on_trouble(held)
 
     def _again(self, held: Refreshing) -> None:
+        if held.helping is not None and held.helping():
+            return
         pause = min(self.retry * 2 ** min(max(held.failures - 1, 0), 32), self.longest)
         self._arm(held, retry_after(pause * (0.75 + 0.5 * self._jitter()), held._left(), self.floor))
