@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Matching and templates: properties, and the corners that the tables of the Go functions leave out.
+
+Does:  hypothesis over labels, selectors, services and texts.
+Place: tests of `nsm_sdk.registry.matching` and `template`.
+State: none.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nsm_sdk.api import Match, NetworkService, NetworkServiceEndpoint
+from nsm_sdk.core import NSE
+from nsm_sdk.registry.facets import matcher_of
+from nsm_sdk.registry.matching import (
+    endpoint_matches,
+    has_expired,
+    is_subset,
+    select_endpoints,
+    select_forwarders,
+    why_not,
+)
+from nsm_sdk.registry.template import NO_VALUE, render
+from tests.registry.test_store import ENTRIES, nse
+
+WORDS = st.sampled_from(("a", "b", "c"))
+LABELS = st.dictionaries(WORDS, WORDS, max_size=3)
+SELECTORS = st.dictionaries(WORDS, st.sampled_from(("a", "b", "", "{{.a}}", "{{ .b }}", "{{")), max_size=3)
+MATCHES = st.builds(
+    lambda source, routes, through, metadata: _match(source, routes, through, metadata),
+    SELECTORS,
+    st.lists(SELECTORS, max_size=2),
+    st.booleans(),
+    st.none() | LABELS,
+)
+
+
+def _match(
+    source: dict[str, str], routes: list[dict[str, str]], through: bool, metadata: dict[str, str] | None
+) -> Match:
+    match = Match(source_selector=source, fallthrough=through)
+    for route in routes:
+        match.routes.add(destination_selector=route)
+    if metadata is not None:
+        match.metadata.SetInParent()
+        match.metadata.labels.update(metadata)
+    return match
+
+
+def _endpoints(labels: list[dict[str, str]]) -> list[NetworkServiceEndpoint]:
+    return [nse(f"e-{at}", "svc", **each) for at, each in enumerate(labels)]
+
+
+@given(LABELS, SELECTORS)
+def test_a_subset_is_what_a_reader_would_say(labels: dict[str, str], selector: dict[str, str]) -> None:
+    expected = len(labels) >= len(selector) and all(
+        labels.get(key, "") in (value, render(value, labels)) for key, value in selector.items()
+    )
+    assert is_subset(labels, selector, labels) is expected
+    assert is_subset(labels, {}, labels)
+    assert is_subset(labels, labels, {})
+
+
+@given(LABELS, st.lists(MATCHES, max_size=3), st.lists(LABELS, max_size=4))
+def test_a_choice_only_leaves_out(client: dict[str, str], matches: list[Match], labels: list[dict[str, str]]) -> None:
+    endpoints = _endpoints(labels)
+    service = NetworkService(name="svc", matches=matches)
+    before = service.SerializeToString(deterministic=True), [one.SerializeToString() for one in endpoints]
+    left = select_endpoints(client, service, endpoints)
+    assert {one.name for one in left} <= {one.name for one in endpoints}
+    routes = max((len(match.routes) for match in matches), default=0)
+    assert len(left) <= len(endpoints) * max(routes, 1)
+    if not matches:
+        assert left == endpoints
+    for endpoint in endpoints:
+        assert why_not(client, service, endpoint)
+    forwarders = select_forwarders(client, service, endpoints, "svc")
+    assert {one.name for one in forwarders} <= {one.name for one in endpoints}
+    assert before == (service.SerializeToString(deterministic=True), [one.SerializeToString() for one in endpoints])
+
+
+@given(LABELS, st.lists(MATCHES, min_size=1, max_size=3), st.lists(LABELS, max_size=4))
+def test_the_first_match_that_fits_decides(
+    client: dict[str, str], matches: list[Match], labels: list[dict[str, str]]
+) -> None:
+    endpoints = _endpoints(labels)
+    fitting = [match for match in matches if is_subset(client, match.source_selector, client)]
+    all_of_them = select_endpoints(client, NetworkService(name="svc", matches=matches), endpoints)
+    only_fitting = select_endpoints(client, NetworkService(name="svc", matches=fitting), endpoints) if fitting else []
+    assert all_of_them == only_fitting
+    if fitting and not fitting[0].fallthrough:
+        assert all_of_them == select_endpoints(client, NetworkService(name="svc", matches=fitting[:1]), endpoints)
+
+
+@given(ENTRIES, ENTRIES)
+def test_what_matches_has_every_facet_of_the_query(
+    query: NetworkServiceEndpoint, entry: NetworkServiceEndpoint
+) -> None:
+    query.name = ""
+    if endpoint_matches(query, entry):
+        facets = matcher_of(NSE).facets
+        assert set(facets(query)) <= set(facets(entry))
+
+
+@given(st.text(alphabet="{}.ab \"'|()-/*ifelsendwith%", max_size=40), LABELS)
+@example("{{" * 500 + "}}" * 500, {})
+@example("{{if .a}}" * 200 + "{{end}}" * 200, {"a": "b"})
+@example("{{" + "(" * 500 + ".a" + ")" * 500 + "}}", {"a": "b"})
+@example('{{printf "%s %d %v %q" .a 1 true .b}}', {"a": "b"})
+def test_any_text_renders_to_a_text(text: str, values: dict[str, str]) -> None:
+    rendered = render(text, values)
+    assert isinstance(rendered, str)
+    if "{{" not in text:
+        assert rendered == text
+
+
+@given(LABELS)
+def test_a_field_is_its_label(values: dict[str, str]) -> None:
+    assert render("<{{.a}}>", values) == f"<{values.get('a', NO_VALUE)}>"
+    assert render('{{ index . "a" }}', values) == values.get("a", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("{{if .a}}yes{{else if .b}}b{{else}}no{{end}}", "yes"),
+        ("{{if .z}}yes{{else if .b}}b{{else}}no{{end}}", "b"),
+        ("{{if .z}}yes{{end}}", ""),
+        ("{{with .a}}{{.}}{{end}}", "x"),
+        ("{{with .z}}{{.}}{{else}}none{{end}}", "none"),
+        ('{{if eq .a "x" "y"}}1{{end}}{{if ne .a .b}}2{{end}}', "12"),
+        ("{{if and .a .b}}1{{end}}{{if or .z .b}}2{{end}}{{if not .z}}3{{end}}", "123"),
+        ("{{if lt 1 2}}1{{end}}{{if gt .b .a}}2{{end}}{{if le 2 2}}3{{end}}{{if ge 1 2}}4{{end}}", "123"),
+        ('{{.a | printf "%s-%s" .b}}', "y-x"),
+        ("{{(.a)}}", "x"),
+        ('{{printf "%q %v %d%%" .a .b 3}}', '"x" y 3%'),
+        ("{{print .a 1 2 .b}}", "x1 2y"),
+        ("{{println .a 1}}", "x 1\n"),
+        ("{{len .a}}{{len .}}", "12"),
+        ("{{.}}", "map[a:x b:y]"),
+        ("{{true}} {{`raw`}} {{-1}}", "true raw -1"),
+        ("a {{- /* gone */ -}} b", "ab"),
+        ("a{{.a -}}  b", "axb"),
+        # What Go refuses, or cannot run, stays as it is.
+        ("{{.a.b}}", "{{.a.b}}"),
+        ('{{.a"x"}}', '{{.a"x"}}'),
+        ("{{end}}", "{{end}}"),
+        ("{{if .a}}", "{{if .a}}"),
+        ("{{else}}", "{{else}}"),
+        ("{{range .}}{{end}}", "{{range .}}{{end}}"),
+        ("{{.a .b}}", "{{.a .b}}"),
+        ("{{.a | .b}}", "{{.a | .b}}"),
+        ("{{(.a}}", "{{(.a}}"),
+        ("{{printf .z}}", "{{printf .z}}"),
+        ('{{printf "%d" .a}}', '{{printf "%d" .a}}'),
+        ('{{printf "%s"}}', '{{printf "%s"}}'),
+        ('{{printf "x" .a}}', '{{printf "x" .a}}'),
+        ('{{printf "%5s" .a}}', '{{printf "%5s" .a}}'),
+        ("{{index .a 1}}", "{{index .a 1}}"),
+        ("{{len 1}}", "{{len 1}}"),
+        ("{{eq .a}}", "{{eq .a}}"),
+        ("{{ne .a}}", "{{ne .a}}"),
+        ("{{lt .a 1}}", "{{lt .a 1}}"),
+        ("{{lt true false}}", "{{lt true false}}"),
+        ("{{not}}{{and}}", "{{not}}{{and}}"),
+        ('{{"\\x"}}', '{{"\\x"}}'),
+        ("{{with .a}}{{.b}}{{end}}", "{{with .a}}{{.b}}{{end}}"),
+    ],
+)
+def test_templates(text: str, rendered: str) -> None:
+    assert render(text, {"a": "x", "b": "y"}) == rendered
+
+
+def test_why_an_endpoint_is_no_candidate() -> None:
+    service = NetworkService(
+        name="svc",
+        matches=[
+            _match({"app": "x"}, [{"color": "blue"}], False, None),
+            _match({}, [{"color": "{{.want}}"}], False, None),
+        ],
+    )
+    endpoint = nse("e", "svc", color="red")
+    assert "asked for is {'color': 'green'}" in why_not({"want": "green"}, service, endpoint)
+    assert "'color': 'blue'" in why_not({"app": "x"}, service, endpoint)
+    del service.matches[1]
+    assert "no match" in why_not({}, service, endpoint)
+    service.matches[0].source_selector.clear()
+    del service.matches[0].routes[:]
+    assert "no routes" in why_not({}, service, endpoint)
+    endpoint.expiration_time.FromSeconds(5)
+    assert "expired" in why_not({}, service, endpoint, 6.0)
+
+
+def test_expiry() -> None:
+    endpoint = nse("e")
+    assert not has_expired(endpoint, 1e12)
+    endpoint.expiration_time.FromMilliseconds(1500)
+    assert not has_expired(endpoint, 1.4)
+    assert has_expired(endpoint, 1.5)
+
+
+def test_forwarders_by_labels() -> None:
+    forwarders = [
+        nse("plain", "forwarder"),
+        nse("kernel", "forwarder", p2p="true"),
+        nse("p2mp", "forwarder", p2mp="true"),
+    ]
+    service = NetworkService(name="svc")
+
+    def left() -> list[str]:
+        return [one.name for one in select_forwarders({}, service, forwarders, "forwarder")]
+
+    assert left() == ["plain", "kernel", "p2mp"]
+    service.matches.add()
+    assert left() == ["kernel"]
+    service.matches[0].metadata.labels["p2mp"] = "true"
+    assert left() == ["p2mp"]
+    service.matches[0].metadata.labels["p2mp"] = "no"
+    assert left() == []
+    service.matches[0].fallthrough = True
+    service.matches.add()
+    assert left() == ["kernel"]
