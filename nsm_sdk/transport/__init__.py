@@ -8,7 +8,6 @@ State: none.
 
 from __future__ import annotations
 
-from nsm_sdk.transport.address import Address, Scheme, parse
 from nsm_sdk.transport.dialer import Dialer, listen
 from nsm_sdk.transport.grpc_server import mount
 from nsm_sdk.transport.metadata import EXPIRES_KEY, PATH_KEY, TOKEN_KEY, TokenSource
@@ -18,13 +17,10 @@ __all__ = [
     "EXPIRES_KEY",
     "PATH_KEY",
     "TOKEN_KEY",
-    "Address",
     "Dialer",
     "Exchange",
     "Extra",
-    "Scheme",
     "TokenSource",
     "listen",
     "mount",
-    "parse",
 ]

@@ -14,10 +14,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-from nsm_sdk.api import Method
+from nsm_sdk.api import Method, Target
 from nsm_sdk.core import Bound, Call, Listen, Served, Service
 from nsm_sdk.transport import grpc_listen, inproc
-from nsm_sdk.transport.address import Address, Scheme, parse
 from nsm_sdk.transport.grpc_client import GrpcCarrier
 from nsm_sdk.transport.inproc import InprocCarrier
 from nsm_sdk.transport.metadata import TokenSource
@@ -34,12 +33,12 @@ def listen(url: str, *, extra: Extra | None = None, mode: int = 0o600, max_messa
     malformed URL raises `InvalidRequest` here. Opening raises `AlreadyExists` where somebody answers,
     `PermissionDenied`, `InvalidRequest` for what is no address of this machine.
     """
-    address = parse(url)
+    target = Target.parse(url)
 
     def opened(served: Served) -> AbstractAsyncContextManager[str]:
-        if address.scheme is Scheme.INPROC:
-            return inproc.listening(served, address.path, extra=extra, max_message=max_message)
-        return grpc_listen.listening(served, address, extra=extra, mode=mode, max_message=max_message)
+        if target.network == "inproc":
+            return inproc.listening(served, target.address, extra=extra, max_message=max_message)
+        return grpc_listen.listening(served, target, extra=extra, mode=mode, max_message=max_message)
 
     return opened
 
@@ -65,8 +64,8 @@ class Dialer(Service):
         self._tokens = tokens
         self._settings = ChannelSettings(dial_timeout=dial_timeout, ping_every=ping_every, max_message=max_message)
         self._idle = idle
-        self._pool: OrderedDict[Address, tuple[_Carrier, Bound]] = OrderedDict()
-        self._urls: dict[str, Address] = {}
+        self._pool: OrderedDict[Target, tuple[_Carrier, Bound]] = OrderedDict()
+        self._urls: dict[str, Target] = {}
         # Also those that have left the pool while somebody kept a Bound.
         self._carriers: WeakSet[_Carrier] = WeakSet()
 
@@ -100,34 +99,34 @@ class Dialer(Service):
         return len(self._pool)
 
     def _peer(self, url: str) -> tuple[_Carrier, Bound]:
-        address = self._urls.get(url)
-        if address is None:
-            address = parse(url)
+        target = self._urls.get(url)
+        if target is None:
+            target = Target.parse(url)
             if len(self._urls) > 4 * self._idle:
                 self._urls.clear()
-            self._urls[url] = address
-        found = self._pool.get(address)
+            self._urls[url] = target
+        found = self._pool.get(target)
         if found is None:
             carrier: _Carrier
-            if address.scheme is Scheme.INPROC:
-                carrier = InprocCarrier(address.path, self._tokens, self._settings)
+            if target.network == "inproc":
+                carrier = InprocCarrier(target, self._tokens, self._settings)
             else:
-                carrier = GrpcCarrier(address, self._tokens, self._settings)
+                carrier = GrpcCarrier(target, self._tokens, self._settings)
             self._carriers.add(carrier)
-            found = self._pool[address] = (carrier, reach(carrier))
+            found = self._pool[target] = (carrier, reach(carrier))
             self._evict()
         else:
-            self._pool.move_to_end(address)
+            self._pool.move_to_end(target)
         return found
 
     def _evict(self) -> None:
         """Let the longest unused connections go. A `Bound` that somebody kept still works: it connects anew."""
         if len(self._pool) <= self._idle:
             return
-        for address, (carrier, _) in list(self._pool.items())[:-1]:
+        for target, (carrier, _) in list(self._pool.items())[:-1]:
             if carrier.active:
                 continue
-            del self._pool[address]
+            del self._pool[target]
             carrier.drop()
             if len(self._pool) <= self._idle:
                 return

@@ -20,29 +20,41 @@ import anyio.lowlevel
 import grpc
 import grpc.aio
 
-from nsm_sdk.api import Message, Method
+from nsm_sdk.api import Message, Method, Target
 from nsm_sdk.core import Call
 from nsm_sdk.errors import DeadlineExceeded, Exhausted, NsmError, Status, Unavailable
 from nsm_sdk.transport import health
-from nsm_sdk.transport.address import Address
 from nsm_sdk.transport.metadata import TokenSource, incoming, outgoing
 from nsm_sdk.transport.offers import answered
 from nsm_sdk.transport.settings import ChannelSettings, channel_options
 from nsm_sdk.transport.status import TRAIL_KEY, clean, decode
 
 _READY = grpc.ChannelConnectivity.READY
-_BROKEN = ("failed to connect", "Socket closed", "Cancelling all calls", "GOAWAY", "Connection reset", "Broken pipe")
+_BROKEN = (
+    "Broken pipe",
+    "Cancelling all calls",
+    "Connection reset",
+    "GOAWAY",
+    "Socket closed",
+    "Stream removed",
+    "failed to connect",
+    "keepalive",
+    "ping timeout",
+    "recvmsg",
+    "sendmsg",
+)
 """How texts begin with which gRPC itself, not the peer, reports a connection that is gone."""
 
 
 class GrpcCarrier:
     """Calls to one peer over gRPC."""
 
-    def __init__(self, address: Address, tokens: TokenSource | None, settings: ChannelSettings) -> None:
-        self.url = address.url
+    def __init__(self, target: Target, tokens: TokenSource | None, settings: ChannelSettings) -> None:
+        self.url = target.url
         self.active = 0
         """Calls that are running."""
-        self._target = address.target
+        # A host that is left out is this machine.
+        self._target = f"localhost:{target.port}" if target.network == "tcp" and not target.host else target.grpc
         self._tokens = tokens
         self._settings = settings
         self._options = channel_options(settings)

@@ -9,15 +9,15 @@ State: the server, while it runs.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, nullcontext
 
 import anyio
 import grpc.aio
 
+from nsm_sdk.api import Target
 from nsm_sdk.core import Served
 from nsm_sdk.errors import AlreadyExists
 from nsm_sdk.transport import sockets
-from nsm_sdk.transport.address import Address, Scheme
 from nsm_sdk.transport.grpc_server import handlers
 from nsm_sdk.transport.health import Health
 from nsm_sdk.transport.offers import Extra, offers
@@ -29,15 +29,15 @@ GRACE = 0.25
 
 @asynccontextmanager
 async def listening(
-    served: Served, address: Address, *, extra: Extra | None, mode: int, max_message: int
+    served: Served, target: Target, *, extra: Extra | None, mode: int, max_message: int
 ) -> AsyncGenerator[str, None]:
-    """Serve at `address`; yields the URL with the port taken."""
-    tcp = address.scheme is Scheme.TCP
+    """Serve at `target`; yields the URL with the port taken."""
+    tcp = target.network == "tcp"
     # Before there is a server, because one that never starts keeps descriptors for ever.
     if tcp:
-        await sockets.check_tcp(address.host, address.port, address.url)
+        await sockets.check_tcp(target.host, target.port, target.url)
     else:
-        sockets.check_unix(address.path, address.url)
+        sockets.check_unix(target.address, target.url)
     server = grpc.aio.server(options=server_options(max_message))
     server.add_generic_rpc_handlers((handlers(served, extra),))
     services = {offer.method.service for offer in offers(served.bound, extra).values()}
@@ -45,12 +45,12 @@ async def listening(
     with ExitStack() as place:
         grace: float | None = None
         try:
-            url = address.url
+            url = target.url
             try:
                 if tcp:
-                    url = _bind_tcp(server, address)
+                    url = _bind_tcp(server, target)
                 else:
-                    place.enter_context(_unix(server, address, mode))
+                    place.enter_context(_unix(server, target, mode))
             finally:
                 await server.start()
             await health.ready()
@@ -62,16 +62,18 @@ async def listening(
                 await server.stop(grace)
 
 
-def _unix(server: grpc.aio.Server, address: Address, mode: int) -> AbstractContextManager[None]:
-    return sockets.unix_place(address.path, address.url, mode, lambda path: server.add_insecure_port(f"unix:{path}"))
+def _unix(server: grpc.aio.Server, target: Target, mode: int) -> AbstractContextManager[None]:
+    if target.address.startswith("@"):
+        server.add_insecure_port(target.grpc)
+        return nullcontext()
+    return sockets.unix_place(target.address, target.url, mode, lambda path: server.add_insecure_port(f"unix:{path}"))
 
 
-def _bind_tcp(server: grpc.aio.Server, address: Address) -> str:
-    where = address.target if address.host else f"[::]:{address.port}"
+def _bind_tcp(server: grpc.aio.Server, target: Target) -> str:
     try:
-        port = server.add_insecure_port(where)
+        port = server.add_insecure_port(target.address if target.host else f"[::]:{target.port}")
     except RuntimeError as error:
         raise AlreadyExists(
-            f"{address.url}: address in use", hint="stop the program that listens there, or take another"
+            f"{target.url}: address in use", hint="stop the program that listens there, or take another"
         ) from error
-    return Address(Scheme.TCP, host=address.host, port=port).url
+    return Target("tcp", f"{target.address.rpartition(':')[0]}:{port}").url

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
-from nsm_sdk.api import Message, Method
+from nsm_sdk.api import Message, Method, Target
 from nsm_sdk.core import Call, Peer, Served
 from nsm_sdk.errors import (
     AlreadyExists,
@@ -59,7 +59,7 @@ _waiting: dict[str, list[asyncio.Future[None]]] = {}
 @asynccontextmanager
 async def listening(served: Served, name: str, *, extra: Extra | None, max_message: int) -> AsyncGenerator[str, None]:
     """Answer calls to `inproc://name` in this process."""
-    url = f"inproc://{name}"
+    url = Target("inproc", name).url
     if name in _names:
         raise AlreadyExists(f"{url}: address in use", hint="choose another name")
     peer = _names[name] = _Peer(served, extra, max_message)
@@ -78,9 +78,9 @@ class InprocCarrier:
 
     active = 0
 
-    def __init__(self, name: str, tokens: TokenSource | None, settings: ChannelSettings) -> None:
-        self.url = f"inproc://{name}"
-        self._name = name
+    def __init__(self, target: Target, tokens: TokenSource | None, settings: ChannelSettings) -> None:
+        self.url = target.url
+        self._name = target.address
         self._tokens = tokens
         self._settings = settings
         self._caller = Peer(address="inproc:")

@@ -20,8 +20,8 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from nsm_sdk.api.target import MAX_SOCKET_PATH
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NsmError, PermissionDenied
-from nsm_sdk.transport.address import UNIX_PATH_LIMIT
 
 
 def _told(error: OSError, url: str) -> NsmError:
@@ -34,7 +34,7 @@ def _told(error: OSError, url: str) -> NsmError:
             )
         case errno.EADDRNOTAVAIL:
             return InvalidRequest(f"{url}: not an address of this machine", hint="see `ip address` for those that are")
-        case errno.ENOTDIR | errno.ENAMETOOLONG | errno.EINVAL:
+        case errno.ENOTDIR | errno.EEXIST | errno.ENAMETOOLONG | errno.EINVAL:
             return InvalidRequest(f"{url}: not a place for a socket: {error.strerror}", hint="choose another path")
         case _:
             return FailedPrecondition(f"{url}: cannot listen: {error.strerror or error}", hint="see the reason above")
@@ -72,6 +72,12 @@ async def check_tcp(host: str, port: int, url: str) -> None:
 def check_unix(path: str, url: str) -> None:
     """Raise if nobody could listen there now; a socket file that nobody answers at is removed."""
     try:
+        if path.startswith("@"):
+            if _answers("\0" + path[1:]):
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            return
+        if path.endswith("/"):
+            raise OSError(errno.EINVAL, "it ends with a slash")
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         _clear(path, url)
     except OSError as error:
@@ -142,7 +148,7 @@ def _beside(path: str) -> Iterator[str]:
     plain = os.path.join(folder, name)
     with contextlib.ExitStack() as stack:
         bound = plain
-        if len(os.fsencode(plain)) > UNIX_PATH_LIMIT:
+        if len(os.fsencode(plain)) > MAX_SOCKET_PATH:
             handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, handle)
             bound = f"/proc/self/fd/{handle}/{name}"
