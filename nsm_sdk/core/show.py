@@ -46,11 +46,12 @@ def describe(layer: Layer[Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    if inspect.ismethod(value) or inspect.isfunction(value):
+    if inspect.isroutine(value) or isinstance(value, type):
         return value.__name__
-    if isinstance(value, Callable) and not isinstance(value, type):  # type: ignore[arg-type]
+    if isinstance(value, Callable):  # type: ignore[arg-type]
         return type(value).__name__
-    text = repr(value)
+    # Messages print over several lines.
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -72,6 +73,10 @@ def tree(layer: Layer[Any]) -> str:
     return "\n".join(lines)
 
 
+_CODES = {"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;"}
+"""Characters that mean something inside a label of a flowchart; the first first."""
+
+
 def mermaid(layer: Layer[Any]) -> str:
     """A `flowchart TD`: chains are boxes around their elements, branches are labelled arrows."""
     from nsm_sdk.core.layer import Chain
@@ -80,7 +85,9 @@ def mermaid(layer: Layer[Any]) -> str:
     count = 0
 
     def quoted(text: str) -> str:
-        return '"' + text.replace('"', "#quot;") + '"'
+        for character, code in _CODES.items():
+            text = text.replace(character, code)
+        return f'"{text}"'
 
     def draw(item: Layer[Any], above: list[str], label: str, indent: str) -> list[str]:
         """Draw `item` below the nodes in `above`; answer the nodes that what follows hangs from."""
