@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from nsm_sdk.api import Connection, Mechanism
@@ -22,7 +23,8 @@ from nsm_sdk.core import Role
 from nsm_sdk.errors import NsmError
 from nsm_sdk.mechanisms import FAR, NEAR, Desired, KernelDatapath, Link, Observed, Tag, desired, diff
 from nsm_sdk.mechanisms.ports import Joint, Kernel, NewEnd
-from nsm_sdk.netlink import KernelAdapter, NetlinkThread, codec, namespace_url, temporary_namespace
+from nsm_sdk.netlink import NetlinkThread, codec, namespace_url, temporary_namespace
+from nsm_sdk.netlink.kernel import NamespaceAdapter
 
 COUNT = 50
 ROUNDS = 5
@@ -71,25 +73,31 @@ class Raw:
         return 1 + sum(map(len, self.batches))
 
 
-async def raw_times(netlink: NetlinkThread, joints: list[Joint]) -> tuple[list[float], int]:
-    """Seconds for each connection's messages, sent from the netlink thread, without the hop to it."""
+async def raw_times(netlink: NetlinkThread, joints: list[Joint], into: list[float], each: list[float]) -> int:
+    """Sends what was encoded beforehand, one connection at a time, through the netlink thread.
 
-    def work(kernel: Kernel) -> tuple[list[float], int]:
-        assert isinstance(kernel, KernelAdapter)
-        near = kernel.open(joints[0].near.parameters["inodeURL"])
-        far = kernel.open(joints[0].far.parameters["inodeURL"])
-        packets = [Raw(one, number, far.handle) for number, one in enumerate(joints)]
-        times = []
-        for one in packets:
-            began = time.perf_counter()
-            codes = near.channel.send(one.pair) + near.channel.send(one.batches[0]) + far.channel.send(one.batches[1])
-            times.append(time.perf_counter() - began)
-            assert not any(codes), codes
-        for one in packets:
-            near.delete_link(one.indexes[0])
-        return times, packets[0].messages()
+    `into` gets the seconds with the way to the thread and back, as ours are measured; `each` those of sending alone.
+    Answers the number of messages for a connection.
+    """
+    urls = [one.parameters["inodeURL"] for one in (joints[0].near, joints[0].far)]
+    near, far = await netlink.run(lambda kernel: [kernel.open(url) for url in urls])
+    assert isinstance(near, NamespaceAdapter)
+    assert isinstance(far, NamespaceAdapter)
+    sockets, handle = (near.channel, far.channel), far.handle
 
-    return await netlink.run(work)
+    def send(_: Kernel, one: Raw) -> None:
+        began = time.perf_counter()
+        codes = sockets[0].send(one.pair) + sockets[0].send(one.batches[0]) + sockets[1].send(one.batches[1])
+        each.append(time.perf_counter() - began)
+        assert not any(codes), codes
+
+    packets = [Raw(one, number, handle) for number, one in enumerate(joints)]
+    for one in packets:
+        began = time.perf_counter()
+        await netlink.run(partial(send, one=one))
+        into.append(time.perf_counter() - began)
+    await netlink.run(lambda _: [near.delete_link(one.indexes[0]) for one in packets])
+    return packets[0].messages()
 
 
 async def longest_stall(work: asyncio.Future[object]) -> float:
@@ -120,12 +128,12 @@ async def measure(a: str, b: str, folder: Path) -> None:
     async with Role("bench", services=[datapath]).serving():
         joints = [joint(number, a, b) for number in range(COUNT)]
         raw: list[float] = []
+        alone: list[float] = []
         ours: list[float] = []
         refresh: list[float] = []
         messages = 0
         for _ in range(ROUNDS):
-            times, messages = await raw_times(netlink, joints)
-            raw += times
+            messages = await raw_times(netlink, joints, raw, alone)
             for into in (ours, refresh):
                 for one in joints:
                     began = time.perf_counter()
@@ -133,17 +141,20 @@ async def measure(a: str, b: str, folder: Path) -> None:
                     into.append(time.perf_counter() - began)
             for one in joints:
                 await datapath.part(one.connection)
-        base, mine = (statistics.median(one) * 1e3 for one in (raw, ours))
-        print(f"kernel plumbing, {messages} messages pre-encoded   {base:6.2f} ms")
-        print(f"kernel plumbing, one connection          {mine:6.2f} ms   {mine / base:.2f} x  (at most 2 x)")
-        print(f"kernel verify (refresh), one connection  {statistics.median(refresh) * 1e3:6.2f} ms")
+        bare, base, mine = (statistics.median(one) * 1e3 for one in (alone, raw, ours))
+        print(f"kernel plumbing, {messages} messages pre-encoded, sending alone  {bare:6.2f} ms")
+        print(f"kernel plumbing, the same, from the event loop        {base:6.2f} ms")
+        print(
+            f"kernel plumbing, one connection                       {mine:6.2f} ms  {mine / base:.2f} x (at most 2 x)"
+        )
+        print(f"kernel verify (refresh), one connection               {statistics.median(refresh) * 1e3:6.2f} ms")
 
         async def both() -> None:
             await asyncio.gather(*(datapath.join(one) for one in joints))
             await asyncio.gather(*(datapath.part(one.connection) for one in joints))
 
         stall = await longest_stall(asyncio.ensure_future(both()))
-        print(f"longest stall of the loop, {COUNT} plumbed and removed  {stall * 1e3:6.2f} ms  (at most 15 ms)")
+        print(f"longest stall of the loop, {COUNT} plumbed and removed       {stall * 1e3:6.2f} ms  (reach: 15 ms)")
 
 
 if __name__ == "__main__":

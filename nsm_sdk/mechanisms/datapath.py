@@ -214,10 +214,10 @@ class KernelDatapath(Service):
         """Rules first, then the links; deleting one end deletes the other. What cannot be reached is gone."""
         errors: list[NsmError] = []
         for end in record.ends:
-            namespace = _open(kernel, end.url)
-            if namespace is None or (namespace.id.dev, namespace.id.ino) != (end.dev, end.ino):
-                continue
             try:
+                namespace = _open(kernel, end.url)
+                if namespace is None or (namespace.id.dev, namespace.id.ino) != (end.dev, end.ino):
+                    continue
                 link = namespace.link(name=end.name)
                 if link is None or not _is(link, end.mac, end.alias):
                     # renamed by hand: the alias still tells
@@ -279,9 +279,10 @@ def _is(link: Link, mac: str, alias: str) -> bool:
 
 
 def _open(kernel: Kernel, url: str) -> Namespace | None:
+    # one that may not be opened is an error: otherwise its links would be forgotten
     try:
         return kernel.open(url)
-    except NsmError:
+    except (FailedPrecondition, InvalidRequest):
         return None
 
 

@@ -30,7 +30,7 @@ from nsm_sdk.mechanisms.model import (
     SetLink,
 )
 from nsm_sdk.mechanisms.parse import address, destination, ip_text, mac_text, masked, network, ports, protocol
-from nsm_sdk.mechanisms.tags import FAR, NEAR, Tag
+from nsm_sdk.mechanisms.tags import FAR, NEAR, Tag, derived_mac
 
 RULE_PRIORITY = 10_000
 _MAX_POLICIES = 256
@@ -75,7 +75,7 @@ def desired(conn: Connection, mechanism: Mechanism, tag: Tag) -> Desired:
         if text not in mine:
             neighbours[text] = Neighbour(text, mac_text(entry.hardware_address, "ip_neighbors"))
     if conn.payload in ("", "IP"):
-        peer = _mac(conn, replace(tag, role=FAR if near else NEAR))
+        peer = _mac(conn, FAR if near else NEAR, tag.connection)
         for other in others:
             neighbours[other.ip] = Neighbour(other.ip, peer, permanent=True)
     if context.MTU and not _MIN_MTU <= context.MTU <= _MAX_MTU:
@@ -85,7 +85,7 @@ def desired(conn: Connection, mechanism: Mechanism, tag: Tag) -> Desired:
         )
     return Desired(
         name=name,
-        mac=_mac(conn, tag),
+        mac=_mac(conn, tag.role, tag.connection),
         alias=tag.alias,
         mtu=context.MTU,
         addresses=tuple(own),
@@ -96,10 +96,10 @@ def desired(conn: Connection, mechanism: Mechanism, tag: Tag) -> Desired:
     )
 
 
-def _mac(conn: Connection, tag: Tag) -> str:
+def _mac(conn: Connection, role: str, connection: str) -> str:
     ethernet = conn.context.ethernet_context
-    given = ethernet.src_mac if tag.role == NEAR else ethernet.dst_mac
-    return mac_text(given, "ethernet_context") if given else tag.mac
+    given = ethernet.src_mac if role == NEAR else ethernet.dst_mac
+    return mac_text(given, "ethernet_context") if given else derived_mac(role, connection)
 
 
 def _addresses(texts: Iterable[str], where: str) -> list[Address]:

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import re
 import socket
+from functools import lru_cache
 
 from nsm_sdk.errors import InvalidRequest
 from nsm_sdk.mechanisms.model import Address
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NUMBER = re.compile(r"[0-9]{1,5}")
+_RECENT = 1024
+"""Either end of a connection, and its refreshes, read the same texts."""
 
 
 def _refuse(what: str, text: str, where: str, hint: str) -> InvalidRequest:
@@ -50,6 +53,7 @@ def _split(text: str) -> tuple[bytes, int] | None:
     return raw, int(length)
 
 
+@lru_cache(_RECENT)
 def address(text: str, where: str) -> Address:
     """An interface address; /32 or /128 where no prefix is given."""
     parsed = _split(text)
@@ -61,6 +65,7 @@ def address(text: str, where: str) -> Address:
     return Address(_text(raw), bits)
 
 
+@lru_cache(_RECENT)
 def masked(ip: str, bits: int) -> int:
     """The network of an address as a number: its first `bits` bits, the others 0."""
     raw = socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
@@ -74,6 +79,7 @@ def network(ip: str, bits: int) -> str:
     return ip if bits == size * 8 else _text(masked(ip, bits).to_bytes(size, "big"))
 
 
+@lru_cache(_RECENT)
 def destination(text: str, where: str) -> tuple[str, int]:
     """Network address and prefix length; bits of the host part are masked."""
     parsed = _split(text)
@@ -83,6 +89,7 @@ def destination(text: str, where: str) -> tuple[str, int]:
     return network(_text(raw), bits), bits
 
 
+@lru_cache(_RECENT)
 def ip_text(text: str, where: str) -> str:
     """A plain address, canonical; a prefix length after it is dropped."""
     raw = _raw(text.partition("/")[0])

@@ -29,6 +29,13 @@ def _digest(*parts: str) -> bytes:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
 
 
+def derived_mac(role: str, connection: str) -> str:
+    """The MAC of one end of a connection."""
+    raw = bytearray(_digest("mac", role, connection)[:6])
+    raw[0] = (raw[0] & 0xFC) | 0x02
+    return raw.hex(":")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
     """Forwarder, role, first segment of the path, connection id at the forwarder."""
@@ -51,9 +58,7 @@ class Tag:
     @property
     def mac(self) -> str:
         """A locally administered unicast address."""
-        raw = bytearray(_digest("mac", self.role, self.connection)[:6])
-        raw[0] = (raw[0] & 0xFC) | 0x02
-        return raw.hex(":")
+        return derived_mac(self.role, self.connection)
 
     @property
     def metric(self) -> int:

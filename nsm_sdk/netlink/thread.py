@@ -37,7 +37,7 @@ class NetlinkThread:
 
     async def run(self, fn: Callable[[Kernel], T]) -> T:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread = threading.Thread(target=self._work, args=(KernelAdapter(),), name=self._name, daemon=True)
             self._thread.start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -55,8 +55,7 @@ class NetlinkThread:
             self._jobs.put(None)
             await asyncio.to_thread(thread.join)
 
-    def _work(self) -> None:
-        kernel = KernelAdapter()
+    def _work(self, kernel: KernelAdapter) -> None:
         oldest: float | None = None
         try:
             while True:
