@@ -11,17 +11,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from nsm_sdk.api import Connection, PathSegment, Request, Selector, ServiceUrl, Snapshot, State
-from nsm_sdk.cli.report import Report
+from nsm_sdk.api import Connection, Request, ServiceUrl, Snapshot, State
+from nsm_sdk.cli.report import Report, facts
 from nsm_sdk.cli.roles import nsc, parts
 from nsm_sdk.core import Running
 from nsm_sdk.elements import Begin
 from nsm_sdk.errors import DeadlineExceeded, NsmError, PermissionDenied, Unauthenticated, Unimplemented
+from nsm_sdk.heal import (
+    Entry,
+    Event,
+    Happening,
+    Happenings,
+    Heal,
+    Journal,
+    Journals,
+    Kind,
+    checked_by,
+    find_connections,
+    log_entries,
+    select_anew,
+    take_over,
+)
+from nsm_sdk.heal.model import HEALING_PHASES
 from nsm_sdk.mechanisms import own_namespace
 
 if TYPE_CHECKING:
@@ -32,16 +47,19 @@ logger = logging.getLogger("nsm_sdk.cli")
 
 ASK_TIME = 5.0
 """Seconds that a manager gets to tell of connections of an earlier run, and at most half of a try."""
+STEPS = frozenset({Kind.HEARD, Kind.DOWN, Kind.DOUBT, Kind.CHECKED, Kind.WAIT, Kind.ATTEMPT, Kind.FAILED, Kind.GAVE_UP})
+"""What healing does between trouble and success."""
 
 
 class Connecting:
     """The connections of one client."""
 
-    def __init__(self, program: Program, settings: nsc.Settings, running: Running, dial: Dialer) -> None:
+    def __init__(self, program: Program, settings: nsc.Settings, running: Running, dial: Dialer, heal: Heal) -> None:
         self._program = program
         self._settings = settings
         self._running = running
         self._dial = dial
+        self._heal = heal
         self._open: dict[str, Snapshot] = {}
         self._asked: set[str] = set()
 
@@ -75,10 +93,9 @@ class Connecting:
 
     async def _try(self, id: str, service: ServiceUrl) -> Connection:
         request = Request(mechanism_preferences=[service.mechanism()])
-        known = await self._known(id)
-        if known is not None and self._fits(known, id, service):
+        known = await self._known(id, service)
+        if known is not None:
             request.connection.CopyFrom(known)
-            self._resume(request.connection)
         else:
             request.connection.id = id
             request.connection.network_service = service.service
@@ -87,48 +104,47 @@ class Connecting:
         call = self._running.call(timeout=self._settings.request_timeout)
         return await self._running.bound.connection.request(call, request)
 
-    async def _known(self, id: str) -> Connection | None:
+    async def _known(self, id: str, service: ServiceUrl) -> Connection | None:
         """The connection of that id which the manager knows from an earlier run. Asked until it has answered once."""
         if id in self._asked:
             return None
-        monitor = self._dial(self._settings.connect_to).monitor
-        if monitor is None:
-            return None
         seconds = min(ASK_TIME, self._settings.request_timeout / 2)
-        selector = Selector(path_segments=[PathSegment(name=self._settings.name, id=id)])
-        found: Connection | None = None
+        near = self._dial(self._settings.connect_to)
         try:
-            with anyio.move_on_after(seconds):
-                async with aclosing(monitor.watch(self._running.call(timeout=seconds), selector)) as events:
-                    async for event in events:
-                        self._asked.add(id)
-                        found = next((conn for conn in event.connections.values() if _begins_with(conn, id)), None)
-                        break
+            found = await find_connections(near, self._running.call(timeout=seconds), [id], patience=seconds)
         except (PermissionDenied, Unauthenticated, Unimplemented) as error:
-            self._asked.add(id)
             logger.info("the manager does not tell of earlier connections: %s", error)
-        return found
+            found = []
+        self._asked.add(id)
+        for conn in found:
+            interface = conn.mechanism.parameters.get("name") or ""
+            taken = take_over(conn, id, (service.mechanism_type,))
+            if (
+                taken is not None
+                and taken.path.path_segments[0].name == self._settings.name
+                and taken.network_service.partition("@")[0] == service.service.partition("@")[0]
+                and service.interface in ("", interface)
+            ):
+                return await self._checked(taken)
+        return None
 
-    def _fits(self, conn: Connection, id: str, service: ServiceUrl) -> bool:
-        own = conn.path.path_segments[0]
-        interface = conn.mechanism.parameters.get("name") or ""
-        return (
-            own.name == self._settings.name
-            and conn.network_service.partition("@")[0] == service.service.partition("@")[0]
-            and conn.mechanism.type == service.mechanism_type
-            and service.interface in ("", interface)
-        )
-
-    def _resume(self, conn: Connection) -> None:
-        """Make a connection, as its manager sees it, one of ours again."""
-        conn.id = conn.path.path_segments[0].id
-        conn.path.index = 0
+    async def _checked(self, conn: Connection) -> Connection:
+        """What to request in order to keep `conn`; anew where its datapath turns out to be dead."""
         conn.mechanism.parameters["inodeURL"] = self._settings.netns or own_namespace()
-        if conn.state == State.DOWN:
-            conn.ClearField("mechanism")
-            conn.network_service_endpoint_name = ""
-            conn.state = State.RESELECT_REQUESTED
+        down = conn.state == State.DOWN
+        conn.state = State.UP
+        alive: bool | None = None
+        if self._heal.probe is not None:
+            timeout = self._settings.liveness_check_timeout
+            check = checked_by(self._heal.probe, self._running.call(), namespace=self._settings.netns, timeout=timeout)
+            alive = await check(conn)
+        if alive is False or (down and alive is None):
+            logger.info("connection %s of an earlier run is dead: selecting anew", conn.id)
+            request = Request(connection=conn)
+            select_anew(request)
+            return request.connection
         logger.info("taking up connection %s of an earlier run", conn.id)
+        return conn
 
     def facts(self) -> Sequence[Mapping[str, Any]]:
         """What the admin socket says of the connections."""
@@ -150,20 +166,44 @@ class Connecting:
             logger.warning("cannot close %s, it will expire: %s", conn.id, error)
 
 
-def _begins_with(conn: Connection, id: str) -> bool:
-    segments = conn.path.path_segments
-    return len(segments) > 1 and segments[0].id == id and conn.path.index == 1
+class Telling:
+    """Event lines and journal entries of what healing does."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def happened(self, happening: Happening) -> None:
+        """Print what users want to know."""
+        about = {"id": happening.id} if happening.snapshot is None else facts(happening.snapshot.connection())
+        match happening.event:
+            case Event.HEALING:
+                self._program.emit("healing", **about, why=happening.why)
+            case Event.HEALED:
+                ms = None if happening.repair is None else round(happening.repair * 1000, 3)
+                self._program.emit("healed", **about, moved=happening.moved, why=happening.why, ms=ms)
+
+    def noted(self, journal: Journal, entry: Entry) -> None:
+        """Keep the steps between for whoever asks."""
+        if entry.kind in STEPS:
+            self._program.journal.note({"event": entry.kind, "id": journal.id, "text": entry.text})
 
 
 async def connect_all(program: Program, settings: nsc.Settings) -> None:
     """Serve the client's chain, connect, and close when the program is told to leave."""
     generator = parts.tokens("nsc", settings)
     dial = parts.dialer(generator, settings.dial_timeout)
-    role = nsc.build(settings, program.machine, dial)
+    telling = Telling(program)
+    heal = nsc.healing(settings, Journals([log_entries, telling.noted]), Happenings(telling.happened))
+
+    def heals(id: str) -> bool:
+        standing = heal.standing(id)
+        return standing is not None and standing.phase in HEALING_PHASES
+
+    role = nsc.build(settings, program.machine, dial, heal)
     assert role.connection is not None
-    role.connection = role.connection.insert_after(Begin, Report(program, first_errors=False))
+    role.connection = role.connection.insert_after(Begin, Report(program, first_errors=False, heals=heals))
     async with role.serving(drain=0.1) as running:
-        connecting = Connecting(program, settings, running, dial)
+        connecting = Connecting(program, settings, running, dial, heal)
         program.connections = connecting.facts
         program.ready(())
         scope = running.runtime.spawn(connecting.run, "connect")

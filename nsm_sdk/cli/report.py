@@ -51,7 +51,10 @@ def _ms(began: float) -> float:
 
 
 class Report(Element):
-    """Tell `teller`. `first_errors`: also of first requests that fail; whoever makes them itself tells of those."""
+    """Tell `teller`. `first_errors`: also of first requests that fail; whoever makes them itself tells of those.
+
+    `heals`: whether somebody heals the connection of that id at the moment, and will tell of it.
+    """
 
     needs = (Begin,)
     unique = True
@@ -68,6 +71,7 @@ class Report(Element):
         began = time.perf_counter()
         conn_id = request.connection.id
         before = self._told.get(call)
+        healing = self._heals is not None and self._heals(conn_id)
         try:
             conn = await next.request(call, request)
         except Exception as error:
@@ -77,7 +81,9 @@ class Report(Element):
         now = self._told.set(call, facts(conn))
         if before is None:
             self._teller.emit("connected", **now, ms=_ms(began))
-        elif call.cause is Cause.RESELECT and not (self._heals is not None and self._heals(conn_id)):
+        elif healing:
+            pass  # whoever heals tells of it
+        elif call.cause is Cause.RESELECT:
             self._teller.emit("healed", **now, moved=now["endpoint"] != before["endpoint"], ms=_ms(began))
         else:
             self._teller.emit("refreshed", **now, ms=_ms(began))

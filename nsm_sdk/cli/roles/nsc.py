@@ -8,7 +8,7 @@ State: none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,8 @@ from nsm_sdk.cli.settings import setting
 
 if TYPE_CHECKING:
     from nsm_sdk.cli.program import Program
-    from nsm_sdk.core import Element, Role
+    from nsm_sdk.core import Role
+    from nsm_sdk.heal import Happenings, Heal, Journals, Probe
     from nsm_sdk.transport import Dialer
 
 
@@ -75,12 +76,9 @@ class Settings(Common):
 
 
 def build(
-    settings: Settings,
-    machine: Mapping[str, str] = NO_LABELS,
-    dialer: Dialer | None = None,
-    heal: Sequence[Element] = (),
+    settings: Settings, machine: Mapping[str, str] = NO_LABELS, dialer: Dialer | None = None, heal: Heal | None = None
 ) -> Role:
-    """The chains; `heal` are the elements that watch and repair."""
+    """The chains; `heal` watches and repairs connections."""
     from nsm_sdk.chains import nsc
     from nsm_sdk.cli.roles import parts
     from nsm_sdk.ipam import ExcludedPrefixes
@@ -94,10 +92,40 @@ def build(
         KernelClient(namespace=settings.netns),
         manager=settings.connect_to,
         dial=dialer,
-        heal=heal,
+        heal=(heal or healing(settings),),
         environment=machine,
         services=(tokens, dialer),
     )
+
+
+def healing(settings: Settings, journals: Journals | None = None, happenings: Happenings | None = None) -> Heal:
+    """What watches and repairs connections."""
+    from nsm_sdk.heal import Heal, Liveness
+
+    return Heal(
+        _probe(settings.probe),
+        liveness=Liveness(interval=settings.liveness_check_interval, timeout=settings.liveness_check_timeout),
+        namespace=settings.netns,
+        journals=journals,
+        happenings=happenings,
+    )
+
+
+def _probe(kind: str) -> Probe | None:
+    from nsm_sdk.heal import Carrier, Icmp, Neighbour, Tcp
+    from nsm_sdk.netlink import SocketWatch, run_inside
+
+    match kind:
+        case "none":
+            return None
+        case "icmp":
+            return Icmp(inside=run_inside)
+        case "arp":
+            return Neighbour(inside=run_inside)
+        case "carrier":
+            return Carrier(links=SocketWatch.open, inside=run_inside)
+        case _:
+            return Tcp(int(kind.removeprefix("tcp:")), inside=run_inside)
 
 
 def _groups(settings: Settings, machine: Mapping[str, str]) -> list[list[ServiceUrl]]:
