@@ -216,7 +216,10 @@ class FakeNetlink:
 
     async def run(self, fn: Callable[[Kernel], T]) -> T:
         await asyncio.sleep(0)
-        return fn(self)
+        result = fn(self)
+        # as with a thread, a caller may be cancelled when the work is done already
+        await asyncio.sleep(0)
+        return result
 
     async def watch(self, url: str | int) -> FakeWatch:
         space = self.open(url)
