@@ -48,6 +48,9 @@ class Discover(Element):
     A `call.url` that is set already is left alone.
     """
 
+    offer = OFFER
+    used = USED
+
     def __init__(self, candidates: Candidates) -> None:
         self.candidates = candidates
 
@@ -113,7 +116,10 @@ class Discover(Element):
             nonlocal seen
             seen = endpoints
             left = select_endpoints(labels, service, endpoints)
-            return tuple(Option(one.name, one.url) for one in left if one.url) or None
+            # By name: the order of a find's results means nothing, and changes, which would upset whose turn it is.
+            return (
+                tuple(sorted((Option(one.name, one.url) for one in left if one.url), key=lambda one: one.name)) or None
+            )
 
         query = NetworkServiceEndpoint(network_service_names=[service.name])
         found = await self.candidates.endpoints(call, query, pick)

@@ -46,8 +46,11 @@ class DiscoverForwarder(Element):
         anew = conn.state == State.RESELECT_REQUESTED
         used = None if anew else self._used.get(call)
         if used is not None:
-            call.url = await self._quick_url(call, used.name) or used.url
-            return await next.request(call, request)
+            used = Option(used.name, await self._quick_url(call, used.name) or used.url)
+            call.url = used.url
+            answer = await next.request(call, request)
+            self._used.set(call, used)
+            return answer
         service = await find_service(self.candidates, call, conn)
         options = await self._options(call, conn, service)
         before = _next_hop(conn)
