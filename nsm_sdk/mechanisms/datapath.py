@@ -112,7 +112,7 @@ class KernelDatapath(Service):
         before = self._ledger.get(connection)
         if before is not None and before != record:
             # a side has moved or renamed: the old pair is not this one
-            self._remove(kernel, before, keep=record)
+            self._remove(kernel, before)
         self._ledger.put(record)
         if before == record and self._adopt(near, far):
             return
@@ -210,7 +210,7 @@ class KernelDatapath(Service):
             raise errors[0]
         self._ledger.forget(connection)
 
-    def _remove(self, kernel: Kernel, record: Record, *, keep: Record | None = None) -> list[NsmError]:
+    def _remove(self, kernel: Kernel, record: Record) -> list[NsmError]:
         """Rules first, then the links; deleting one end deletes the other. What cannot be reached is gone."""
         errors: list[NsmError] = []
         for end in record.ends:

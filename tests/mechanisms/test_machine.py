@@ -44,7 +44,7 @@ NO_RUNTIME = Runtime.__new__(Runtime)
 _ids = st.integers(1, 3)
 
 
-def joint(number: int, far: str = B, version: int = 0) -> Joint:
+def joint(number: int, far: str = B, version: int = 0, near: str = "near") -> Joint:
     conn = Connection(id=f"c-{number}", payload="IP")
     conn.path.path_segments.add(name="nsc", id=f"s-{number}")
     ip = conn.context.ip_context
@@ -54,7 +54,7 @@ def joint(number: int, far: str = B, version: int = 0) -> Joint:
     ip.policies.append(policy_route(source=f"10.{version}.{number}.1"))
     ends = [
         Mechanism(type="KERNEL", parameters={"inodeURL": url, "name": f"{side}-{number}"})
-        for side, url in (("near", A), ("far", far))
+        for side, url in ((near, A), ("far", far))
     ]
     return Joint(connection=conn, near=ends[0], far=ends[1])
 
@@ -97,9 +97,9 @@ class Machine(RuleBasedStateMachine):
         self.loop.run_until_complete(self.datapath.start(NO_RUNTIME))
         self.unclaimed = set(self.joined)
 
-    @rule(number=_ids, far=st.sampled_from([B, C]), version=st.integers(0, 2))
-    def join(self, number: int, far: str, version: int) -> None:
-        wanted = joint(number, far, version)
+    @rule(number=_ids, far=st.sampled_from([B, C]), version=st.integers(0, 2), near=st.sampled_from(["near", "other"]))
+    def join(self, number: int, far: str, version: int, near: str) -> None:
+        wanted = joint(number, far, version, near)
         self.loop.run_until_complete(self.datapath.join(wanted))
         self.joined[number] = wanted
         self.unclaimed.discard(number)
@@ -126,7 +126,7 @@ class Machine(RuleBasedStateMachine):
     def damage(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(sorted(self.joined)))
         space = self.spaces[A]
-        link = space.link(name=f"near-{number}")
+        link = space.link(name=self.joined[number].near.parameters["name"])
         if link is None:
             return
         self.damaged.add(number)
@@ -149,7 +149,7 @@ class Machine(RuleBasedStateMachine):
                     want = desired(one.connection, mechanism, tag)
                     assert diff(want, see(self.spaces[mechanism.parameters["inodeURL"]], want.name, tag)) == []
         names = {link.name for space in self.spaces.values() for link in space.links()}
-        known = {f"{side}-{number}" for number in self.joined for side in ("near", "far")}
+        known = {end.parameters["name"] for one in self.joined.values() for end in (one.near, one.far)}
         assert names <= known | {"theirs"}
 
 
