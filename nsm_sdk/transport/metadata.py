@@ -9,6 +9,7 @@ State: none.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -40,8 +41,8 @@ class TokenSource(Protocol):
 @functools.lru_cache(maxsize=256)
 def rfc3339(seconds: float) -> str:
     """A time as Go prints it: UTC, up to nine digits of a second, no zeros at the end."""
-    nanos = round(seconds * 1e9)
-    whole, fraction = divmod(nanos, 1_000_000_000)
+    whole = math.floor(seconds)
+    fraction = min(round((seconds - whole) * 1e9), 999_999_999)
     text = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     digits = f"{fraction:09d}".rstrip("0")
     return f"{text}.{digits}Z" if digits else f"{text}Z"

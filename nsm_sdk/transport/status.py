@@ -22,7 +22,7 @@ _TEXT = 2048
 _HINT = 512
 _NAME = 128
 _HOPS = 16
-_TRAIL = 8192
+_TRAIL = 16384
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
@@ -52,7 +52,8 @@ def encode(error: NsmError, hop: str) -> Failure:
         "trail": [clean(name, _NAME) for name in trail[:_HOPS]],
     }
     status = error.status if error.status is not Status.OK else Status.UNKNOWN
-    return Failure(status, clean(error.message), json.dumps({k: v for k, v in parts.items() if v}).encode())
+    trailer = json.dumps({key: part for key, part in parts.items() if part}, ensure_ascii=False)
+    return Failure(status, clean(error.message), trailer.encode())
 
 
 def decode(status: int, text: str, trail: bytes, peer: str) -> NsmError:
