@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connect: on to the next hop, over serialised messages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from nsm_sdk.api import Connection, Request
+from nsm_sdk.core import Call, Chain, Element, Next, Role, Running
+from nsm_sdk.elements import FAR, Begin, Connect, UpdatePath
+from nsm_sdk.errors import FailedPrecondition, Unavailable, Unimplemented
+from nsm_sdk.testing import FailTimes, Lose, Probe, Rig, current_clock, rig, settled, virtual_time
+from nsm_sdk.transport import Dialer, listen
+
+
+class Choose(Element):
+    """Sends requests to whatever `url` says at the time."""
+
+    def __init__(self, url: str = "") -> None:
+        self.url = url
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        call.url = self.url
+        return await next.request(call, request)
+
+
+@asynccontextmanager
+async def two(
+    near: list[Element], *hops: tuple[str, list[Element]]
+) -> AsyncGenerator[tuple[Rig, dict[str, Running]], None]:
+    """A client whose chain ends in Connect, and named hops that it can reach at inproc://NAME."""
+    async with AsyncExitStack() as stack:
+        running = {}
+        for name, elements in hops:
+            role = Role(name, connection=Chain(name, UpdatePath(name, opens=False), Begin(), *elements))
+            serving = role.serving(listen=[listen(f"inproc://{name}")], clock=current_clock())
+            running[name] = await stack.enter_async_context(serving)
+        chain = Chain("nsc", UpdatePath("nsc"), Begin(), *near, Connect(Dialer()))
+        yield await stack.enter_async_context(rig(chain)), running
+
+
+def asking() -> Request:
+    return Request(connection=Connection(id="c1", network_service="ns"))
+
+
+@virtual_time
+async def test_the_answer_is_the_far_sides_and_the_close_follows_the_request() -> None:
+    probe = Probe()
+    async with two([Choose("inproc://far")], ("far", [probe])) as (client, running):
+        conn = await client.request(asking(), timeout=5)
+        assert [segment.name for segment in conn.path.path_segments] == ["nsc", "far"]
+        assert (conn.id, conn.path.index) == ("c1", 0)
+        await client.close(timeout=5)
+        assert probe.seen.verbs == ["request", "close"]
+        assert probe.seen.calls[0].connection.id == probe.seen.calls[1].connection.id
+        assert len(running["far"].find(Begin)) == 0
+        assert not await client.left()
+
+
+@virtual_time
+async def test_nobody_chose() -> None:
+    async with two([]) as (client, _):
+        with pytest.raises(FailedPrecondition, match="next hop"):
+            await client.request(asking())
+
+
+@virtual_time
+async def test_a_peer_that_offers_no_connections() -> None:
+    empty = Role("empty").serving(listen=[listen("inproc://empty")], clock=current_clock())
+    async with empty, two([Choose("inproc://empty")]) as (client, _):
+        with pytest.raises(Unimplemented):
+            await client.request(asking(), timeout=5)
+
+
+@virtual_time
+async def test_a_lost_answer_leaves_nothing_at_the_far_side() -> None:
+    async with two([Choose("inproc://far"), Lose()], ("far", [Probe()])) as (client, running):
+        with pytest.raises(Unavailable):
+            await client.request(asking(), timeout=5)
+        await settled()
+        assert len(running["far"].find(Begin)) == 0
+        assert not await client.left()
+
+
+@virtual_time
+async def test_a_connection_that_moves_leaves_its_former_next_hop() -> None:
+    choose = Choose("inproc://one")
+    async with two([choose], ("one", []), ("two", [])) as (client, running):
+        await client.request(asking(), timeout=5)
+        choose.url = "inproc://two"
+        conn = await client.request(asking(), timeout=5)
+        assert [segment.name for segment in conn.path.path_segments] == ["nsc", "two"]
+        assert [len(running[name].find(Begin)) for name in ("one", "two")] == [0, 1]
+        await client.close(timeout=5)
+        assert len(running["two"].find(Begin)) == 0
+
+
+@virtual_time
+async def test_close_succeeds_with_the_next_hop_gone_and_stops_trying_when_its_token_is_over() -> None:
+    async with two([Choose("inproc://far")], ("far", [])) as (client, running):
+        await client.request(asking(), timeout=5)
+        running["far"].kill()
+        await running["far"].wait_ended()
+        await client.close(timeout=5)
+        assert (await client.left()).slots == [FAR.name], "kept on purpose: closed again later"
+    assert not client.running.runtime.running
+
+
+@virtual_time
+async def test_a_close_that_the_far_side_refuses_is_an_error() -> None:
+    refuses = FailTimes(100, Unimplemented("no"), verb="close")
+    async with two([Choose("inproc://far")], ("far", [refuses])) as (client, _):
+        await client.request(asking(), timeout=5)
+        with pytest.raises(Unimplemented, match="no") as caught:
+            await client.close(timeout=5)
+        assert caught.value.hop == "far"
+
+
+@virtual_time
+async def test_a_hop_that_was_restarted_passes_a_close_on_where_somebody_can_tell() -> None:
+    class Remember(Element):
+        async def close(self, call: Call, conn: Connection, next: Next) -> None:
+            call.url = "inproc://far"
+            await next.close(call, conn)
+
+    async with two([Choose("inproc://far")], ("far", [])) as (client, running):
+        conn = await client.request(asking(), timeout=5)
+        async with rig(Chain("again", UpdatePath("nsc"), Begin(), Remember(), Connect(Dialer()))) as restarted:
+            await restarted.close(conn, timeout=5)
+        assert len(running["far"].find(Begin)) == 0
