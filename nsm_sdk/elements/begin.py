@@ -261,6 +261,10 @@ class Begin(Element):
         """Ids of the connections that this hop knows."""
         return list(self._records)
 
+    def slots(self) -> dict[str, list[str]]:
+        """Names of the slots that are set, by connection id; for diagnostics."""
+        return {id: record.state.leftovers() for id, record in self._records.items()}
+
 
 async def _close_below(next: Next, call: Call, stored: Snapshot) -> list[Exception]:
     """Close through the chain; after a failure run each element's close alone, so that none blocks another."""

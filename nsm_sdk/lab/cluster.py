@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole mesh on this machine.
+
+Does:  `Cluster` starts a registry, and nodes with managers and forwarders when asked for them; whatever was made, it
+       ends in the reverse order, also after a failure: programs, roles, namespaces, sockets, records.
+Place: examples, the demo, tests of a whole mesh; everybody who wants to see the thing work.
+State: every hop and pod that was made.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from nsm_sdk import chains
+from nsm_sdk.core import Clock, Observer
+from nsm_sdk.errors import AlreadyExists, NsmError
+from nsm_sdk.lab.counts import Counts, count
+from nsm_sdk.lab.ground import Field
+from nsm_sdk.lab.hop import Hop, Parts, ServedHop
+from nsm_sdk.lab.memory import MemoryField
+from nsm_sdk.lab.mode import INPROC, Ground, Mode, Transport
+from nsm_sdk.lab.namespaces import KernelField
+from nsm_sdk.lab.node import Node
+from nsm_sdk.lab.pod import Pod
+from nsm_sdk.lab.program import ProgramHop
+from nsm_sdk.lab.simulated import SimulatedField
+from nsm_sdk.security import Insecure, TokenGenerator
+from nsm_sdk.testing import current_clock
+from nsm_sdk.transport import Dialer
+
+logger = logging.getLogger("nsm_sdk.lab")
+
+TOKEN_LIFE = 600.0
+REGISTRATION_LIFE = 60.0
+
+
+class Cluster:
+    """A registry, and nodes. `async with Cluster(...) as cluster:`
+
+    `name`: part of the names of namespaces and sockets, which are unique to the run in any case. `token_life` and
+    `registration_life` in seconds; `orphan_timeout`: seconds after which forwarders that were started again remove
+    what nobody claims, None: the usual time for programs, never for others. `observe` sees every chain of this
+    process; `settings` (names without `NSM_`) are those of every program.
+    """
+
+    def __init__(
+        self,
+        mode: Mode = INPROC,
+        *,
+        name: str = "nsm",
+        token_life: float = TOKEN_LIFE,
+        registration_life: float = REGISTRATION_LIFE,
+        orphan_timeout: float | None = None,
+        dial_timeout: float | None = None,
+        observe: Observer | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.mode = mode
+        self.name = f"{name}-{secrets.token_hex(3)}"
+        self.token_life = token_life
+        self.registration_life = registration_life
+        self.orphan_timeout = orphan_timeout
+        self.dial_timeout = dial_timeout
+        self.hops: dict[str, Hop] = {}
+        """Everything that runs or ran, by name, in the order in which it was made."""
+        self.pods: dict[str, Pod] = {}
+        self.nodes: dict[str, Node] = {}
+        self.field: Field = self._field()
+        self._observe = observe
+        self._settings = {key.upper(): value for key, value in (settings or {}).items()}
+        self._folder: Path | None = None
+        self._registry: Hop | None = None
+
+    def _field(self) -> Field:
+        match self.mode.ground:
+            case Ground.SIMULATED:
+                return SimulatedField()
+            case Ground.MEMORY:
+                return MemoryField(orphan_timeout=self.orphan_timeout)
+            case Ground.KERNEL:
+                return KernelField(orphan_timeout=self.orphan_timeout)
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        try:
+            self._registry = self._make_registry("registry")
+            await self._registry.start()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End everything, last first; what cannot be ended gracefully is killed. Nothing stays on the machine."""
+        with anyio.CancelScope(shield=True):
+            for hop in reversed(self.hops.values()):
+                try:
+                    await hop.stop()
+                except Exception:
+                    logger.exception("%r could not be stopped", hop)
+                    await hop.kill()
+            try:
+                await self.field.aclose()
+            except NsmError:
+                logger.exception("a pod of %s could not be removed", self.name)
+        self.pods.clear()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    # -- what scenarios use -----------------------------------------------------------------------------------------
+
+    @property
+    def registry(self) -> Hop:
+        """The registry of the cluster."""
+        assert self._registry is not None, "enter the cluster first"
+        return self._registry
+
+    @property
+    def folder(self) -> Path:
+        """Sockets, records and logs of the run; removed at the end."""
+        assert self._folder is not None, "enter the cluster first"
+        return self._folder
+
+    async def node(self, name: str = "node-1") -> Node:
+        """A new node, with its manager and forwarder running and registered."""
+        if name in self.nodes:
+            raise AlreadyExists(f"there is a node {name!r} already", hint="choose another name")
+        node = self.nodes[name] = Node(self, name)
+        await node.start()
+        return node
+
+    async def make_pod(self, name: str) -> Pod:
+        """A new pod called `name`."""
+        if name in self.pods:
+            raise AlreadyExists(f"there is a pod {name!r} already", hint="choose another name")
+        pod = self.pods[name] = Pod(name, await self.field.make(f"{self.name}-{name}"), self.field)
+        return pod
+
+    async def counts(self) -> Counts:
+        """What the mesh holds now, wherever it is."""
+        return await count(self.hops.values(), self.pods.values())
+
+    async def kill(self, name: str) -> None:
+        """Crash the hop of that name."""
+        await self.hops[name].kill()
+
+    async def restart(self, name: str) -> None:
+        """Start the hop of that name again, with the same address."""
+        await self.hops[name].restart()
+
+    # -- what nodes use ---------------------------------------------------------------------------------------------
+
+    def identity(self, role: str, name: str) -> tuple[TokenGenerator, Dialer]:
+        """Tokens and ways out for a hop of this process."""
+        tokens = TokenGenerator(Insecure(role, name), max_lifetime=self.token_life)
+        return tokens, Dialer(tokens) if self.dial_timeout is None else Dialer(tokens, dial_timeout=self.dial_timeout)
+
+    def address(self, name: str) -> str:
+        """Where a hop of that name listens when it starts for the first time."""
+        match self.mode.transport:
+            case Transport.INPROC:
+                return f"inproc://{self.name}-{name}"
+            case Transport.UNIX:
+                return f"unix://{self.folder}/{name}.sock"
+            case Transport.TCP:
+                return "tcp://127.0.0.1:0"
+
+    def served(self, role: str, name: str, url: str, build: Callable[[], Parts]) -> ServedHop:
+        """A hop of this process; not started."""
+        hop = ServedHop(role, name, url, build, clock=_clock, observe=self._observe)
+        self._add(hop)
+        return hop
+
+    def program(self, role: str, name: str, settings: Mapping[str, str], *, listens: bool = True) -> ProgramHop:
+        """A hop that is a program; not started."""
+        own = {
+            "ADMIN_SOCKET": str(self.folder / f"{name}.admin"),
+            "MAX_TOKEN_LIFETIME": f"{self.token_life:g}s",
+            **self._settings,
+            **settings,
+        }
+        hop = ProgramHop(role, name, self.address(name) if listens else "", own, self.folder)
+        self._add(hop)
+        return hop
+
+    def _add(self, hop: Hop) -> None:
+        if hop.name in self.hops and self.hops[hop.name].alive:
+            raise AlreadyExists(f"there is a hop {hop.name!r} already", hint="choose another name")
+        self.hops.pop(hop.name, None)
+        self.hops[hop.name] = hop
+
+    def _make_registry(self, name: str) -> Hop:
+        if self.mode.programs:
+            return self.program("registry", name, {"EXPIRE_PERIOD": f"{self.registration_life:g}s"})
+
+        def build() -> Parts:
+            tokens, dial = self.identity("registry", name)
+            role = chains.registry(name, tokens=tokens, longest=self.registration_life, services=[tokens, dial])
+            return Parts(role=role)
+
+        return self.served("registry", name, self.address(name), build)
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.name}: {self.mode}, {len(self.nodes)} nodes>"
+
+
+def _clock() -> Clock:
+    return current_clock()

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node: a manager, a forwarder, and the pods, clients and endpoints that run on it.
+
+Does:  builds each of them, in this process or as a program, and starts it; all are ended by the cluster.
+Place: made by `Cluster.node`.
+State: the hops and pods of the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from nsm_sdk import chains
+from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
+from nsm_sdk.core import Chain, Element, Next
+from nsm_sdk.errors import ProgrammingError
+from nsm_sdk.ipam import ipam_chain
+from nsm_sdk.lab.hop import Hop, Parts, Registration, ServedHop
+from nsm_sdk.lab.pod import Pod
+from nsm_sdk.lab.program import ProgramHop
+from nsm_sdk.lab.workload import LabClient, LabEndpoint
+from nsm_sdk.mechanisms import KernelClient, KernelServer, Mechanisms
+
+if TYPE_CHECKING:
+    from nsm_sdk.lab.cluster import Cluster
+
+PREFIX = "172.16.0.0/24"
+SERVICE = "icmp-responder"
+
+
+class Node:
+    """One node of a cluster; `manager` and `forwarder` are its hops."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.manager: Hop = self._manager(f"nsmgr-{name}")
+        self.forwarder: Hop = self._forwarder(f"forwarder-{name}")
+
+    # -- the hops of the node ---------------------------------------------------------------------------------------
+
+    def _manager(self, name: str) -> Hop:
+        cluster = self.cluster
+        if cluster.mode.programs:
+            settings = {"REGISTRY_URL": cluster.registry.url}
+            return cluster.program("nsmgr", name, settings)
+
+        def build() -> Parts:
+            tokens, dial = cluster.identity("nsmgr", name)
+            return Parts(
+                role=chains.nsmgr(
+                    name,
+                    url=lambda: hop.url,
+                    dial=dial,
+                    tokens=tokens,
+                    registry=cluster.registry.url,
+                    longest=cluster.registration_life,
+                    services=[tokens, dial],
+                )
+            )
+
+        hop = cluster.served("nsmgr", name, cluster.address(name), build)
+        return hop
+
+    def _forwarder(self, name: str) -> Hop:
+        cluster = self.cluster
+        state = cluster.folder / f"state-{name}"
+        if cluster.mode.programs:
+            settings = {
+                "CONNECT_TO": self.manager.url,
+                "STATE_DIR": str(state),
+                "DATAPATH": cluster.mode.ground.value,
+            }
+            if cluster.orphan_timeout is not None:
+                settings["ORPHAN_TIMEOUT"] = f"{cluster.orphan_timeout:g}s"
+            return cluster.program("forwarder", name, settings)
+
+        def build() -> Parts:
+            tokens, dial = cluster.identity("forwarder", name)
+            endpoint = NetworkServiceEndpoint(name=name, network_service_names=["forwarder"])
+            endpoint.network_service_labels["forwarder"].labels["p2p"] = "true"
+            return Parts(
+                role=chains.forwarder(
+                    name,
+                    manager=self.manager.url,
+                    dial=dial,
+                    tokens=tokens,
+                    datapath=cluster.field.datapath(name, state),
+                    services=[tokens, dial],
+                ),
+                registrant=chains.registrant(name, manager=self.manager.url, dial=dial, services=[tokens, dial]),
+                registration=Registration(endpoint=endpoint),
+            )
+
+        return cluster.served("forwarder", name, cluster.address(name), build)
+
+    async def start(self) -> None:
+        """Start manager and forwarder, and wait until the forwarder is registered."""
+        await self.manager.start()
+        # A program learns its manager's port only now.
+        if isinstance(self.forwarder, ProgramHop):
+            self.forwarder.settings["CONNECT_TO"] = self.manager.url
+        await self.forwarder.start()
+        await registered(self.forwarder)
+
+    # -- what runs on it --------------------------------------------------------------------------------------------
+
+    async def pod(self, name: str) -> Pod:
+        """A new pod."""
+        return await self.cluster.make_pod(name)
+
+    async def client(self, name: str, *elements: Element, pod: Pod | None = None) -> LabClient:
+        """A client with a pod of its own, unless one is given. It runs in this process in every mode, so that its
+        calls can be made one by one; `elements` are its own."""
+        cluster = self.cluster
+        inside = pod or await self.pod(name)
+
+        def build() -> Parts:
+            tokens, dial = cluster.identity("nsc", name)
+            role = chains.nsc(
+                name,
+                *elements,
+                KernelClient(namespace=inside.url),
+                manager=self.manager.url,
+                dial=dial,
+                services=[tokens, dial],
+            )
+            return Parts(role=role)
+
+        hop = cluster.served("nsc", name, "", build)
+        await hop.start()
+        return LabClient(hop, inside)
+
+    async def endpoint(
+        self,
+        name: str,
+        *elements: Element | Chain[Next],
+        service: str = SERVICE,
+        prefix: str | Sequence[str] = PREFIX,
+        labels: Mapping[str, str] | None = None,
+        payload: str = "IP",
+        matches: NetworkService | None = None,
+        pod: Pod | None = None,
+        wait: bool = True,
+    ) -> LabEndpoint:
+        """An endpoint of `service` that gives addresses of `prefix` (several: one of each), with a pod of its own
+        unless one is given. `matches`: the service as it is registered, default without rules. `elements` stand above
+        addresses and mechanisms; with them it runs in this process in every mode. `wait`: until it is registered."""
+        cluster = self.cluster
+        inside = pod or await self.pod(name)
+        prefixes = (prefix,) if isinstance(prefix, str) else tuple(prefix)
+        hop: Hop
+        if cluster.mode.programs and not elements and matches is None:
+            settings = {
+                "CONNECT_TO": self.manager.url,
+                "SERVICE_NAMES": service,
+                "LABELS": ",".join(f"{key}:{value}" for key, value in (labels or {}).items()),
+                "PAYLOAD": payload,
+                "CIDR_PREFIX": ",".join(f"[{one}]" for one in prefixes),
+                "NETNS": inside.url.removeprefix("file://"),
+                "DATAPATH": cluster.mode.ground.value,
+                "UNREGISTER_ITSELF": "true",
+            }
+            hop = cluster.program("nse", name, settings)
+        else:
+            described = matches or NetworkService(name=service, payload=payload)
+            described.name = service
+            hop = cluster.served(
+                "nse", name, cluster.address(name), self._nse(name, elements, described, labels, inside, prefixes)
+            )
+        await hop.start()
+        if wait:
+            await registered(hop)
+        return LabEndpoint(hop, inside, prefixes)
+
+    def _nse(
+        self,
+        name: str,
+        elements: Sequence[Element | Chain[Next]],
+        service: NetworkService,
+        labels: Mapping[str, str] | None,
+        pod: Pod,
+        prefixes: Sequence[str],
+    ) -> Callable[[], Parts]:
+        cluster = self.cluster
+
+        def build() -> Parts:
+            tokens, dial = cluster.identity("nse", name)
+            endpoint = NetworkServiceEndpoint(name=name, network_service_names=[service.name])
+            endpoint.network_service_labels[service.name].labels.update(labels or {})
+            role = chains.nse(
+                name,
+                *elements,
+                ipam_chain([[one] for one in prefixes]),
+                Mechanisms(KERNEL=KernelServer(namespace=pod.url)),
+                tokens=tokens,
+                services=[tokens, dial],
+            )
+            return Parts(
+                role=role,
+                registrant=chains.registrant(name, manager=self.manager.url, dial=dial, services=[tokens, dial]),
+                registration=Registration(endpoint=endpoint, services=[service]),
+            )
+
+        return build
+
+    async def program(self, role: str, name: str, **settings: str) -> ProgramHop:
+        """Any program of ours on this node, started: `await node.program("nsc", "nsc-1", network_services=...)`.
+
+        Where it does not say, it gets this node's manager.
+        """
+        if not self.cluster.mode.programs:
+            raise ProgrammingError("programs need a mode with programs", hint="use lab.PROGRAMS")
+        given = {key.upper(): value for key, value in settings.items()}
+        hop = self.cluster.program(role, name, {"CONNECT_TO": self.manager.url, **given}, listens=role != "nsc")
+        await hop.start()
+        return hop
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name} of {self.cluster.name}>"
+
+
+async def registered(hop: Hop) -> None:
+    """Wait until the hop has registered for the first time."""
+    if isinstance(hop, ServedHop):
+        await hop.registered()
+    elif isinstance(hop, ProgramHop):
+        await hop.event("registered", since=0)

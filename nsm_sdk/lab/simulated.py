@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods without a network: connections are only booked.
+
+Does:  a ping succeeds when some forwarder has joined a connection with these two addresses between its pods. The books
+       outlive a forwarder, as interfaces would.
+Place: `Ground.SIMULATED`.
+State: what is joined, by forwarder; the pods that exist.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio.lowlevel
+
+from nsm_sdk.api import Connection, Mechanism
+from nsm_sdk.errors import FailedPrecondition
+from nsm_sdk.lab.ground import Pinging, Way
+from nsm_sdk.mechanisms import Datapath, Joint, Link, SimulatedDatapath
+
+
+class Books(SimulatedDatapath):
+    """A simulated datapath that also remembers what it joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.joints: dict[str, Joint] = {}
+
+    async def join(self, joint: Joint) -> None:
+        await super().join(joint)
+        conn = Connection()
+        conn.CopyFrom(joint.connection)
+        self.joints[joint.id] = Joint(connection=conn, near=joint.near, far=joint.far)
+
+    async def part(self, conn: Connection) -> None:
+        await super().part(conn)
+        self.joints.pop(conn.id, None)
+
+
+class SimulatedField:
+    """Implements `Field`."""
+
+    def __init__(self) -> None:
+        self._pods: set[str] = set()
+        self._books: dict[str, Books] = {}
+
+    async def make(self, name: str) -> str:
+        url = f"file:///run/netns/{name}"
+        self._pods.add(url)
+        return url
+
+    async def remove(self, url: str) -> None:
+        self._pods.discard(url)
+        for books in self._books.values():
+            for joint in list(books.joints.values()):
+                if url in (_space(joint.near), _space(joint.far)):
+                    await books.part(joint.connection)
+
+    async def links(self, url: str) -> list[Link]:
+        if url not in self._pods:
+            raise FailedPrecondition(f"namespace {url!r} is gone", hint="see that its pod is still there")
+        return [Link(name=name) for space, name, _, _ in self._ends() if space == url]
+
+    async def unlink(self, url: str, name: str) -> bool:
+        for books in self._books.values():
+            for joint in list(books.joints.values()):
+                for end in (joint.near, joint.far):
+                    if (_space(end), end.parameters.get("name", "")) == (url, name):
+                        await books.part(joint.connection)
+                        return True
+        return False
+
+    async def rules(self, url: str) -> int:
+        return 0
+
+    async def routes(self, url: str) -> int:
+        return 0
+
+    async def pinging(self, url: str, source: str, target: str) -> Pinging:
+        return _SimulatedPinging(self, url, source, target)
+
+    async def route_get(self, url: str, target: str, source: str = "") -> Way | None:
+        for space, name, mine, theirs in self._ends():
+            if space == url and target in theirs:
+                return Way(interface=name, source=mine[0] if mine else "")
+        return None
+
+    def datapath(self, forwarder: str, state: Path) -> Datapath:
+        return self._books.setdefault(forwarder, Books())
+
+    async def aclose(self) -> None:
+        self._pods.clear()
+
+    def reaches(self, url: str, source: str, target: str) -> bool:
+        """Whether a connection leads from `source` in that pod to `target` in a pod that exists."""
+        return url in self._pods and any(
+            space == url and source in mine and target in theirs for space, _, mine, theirs in self._ends()
+        )
+
+    def _ends(self) -> list[tuple[str, str, list[str], list[str]]]:
+        """(pod, interface, addresses of this side, addresses of the other) of both ends of every joint."""
+        found = []
+        for books in self._books.values():
+            for joint in books.joints.values():
+                ip = joint.connection.context.ip_context
+                mine = [text.partition("/")[0] for text in ip.src_ip_addrs]
+                theirs = [text.partition("/")[0] for text in ip.dst_ip_addrs]
+                for end, near, far in ((joint.near, mine, theirs), (joint.far, theirs, mine)):
+                    found.append((_space(end), end.parameters.get("name", ""), near, far))
+        return found
+
+
+def _space(mechanism: Mechanism) -> str:
+
+    return mechanism.parameters.get("inodeURL", "")
+
+
+class _SimulatedPinging:
+    def __init__(self, field: SimulatedField, url: str, source: str, target: str) -> None:
+        self._field = field
+        self._way = (url, source, target)
+
+    async def echo(self, timeout: float) -> float | None:
+        await anyio.lowlevel.checkpoint()
+        if self._field.reaches(*self._way):
+            return 0.0
+        await anyio.sleep(timeout)
+        return None
+
+    def close(self) -> None:
+        """Nothing is held."""
