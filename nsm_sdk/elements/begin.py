@@ -263,7 +263,7 @@ class Begin(Element):
 
     def slots(self) -> dict[str, list[str]]:
         """Names of the slots that are set, by connection id; for diagnostics."""
-        return {id: record.state.leftovers() for id, record in self._records.items()}
+        return {key: record.state.leftovers() for key, record in self._records.items()}
 
 
 async def _close_below(next: Next, call: Call, stored: Snapshot) -> list[Exception]:

@@ -100,19 +100,19 @@ class LabClient(_Workload):
         conn.labels.update({**(labels or {}), **wanted.labels})
         if edit is not None:
             edit(request)
-        return await self._call(lambda call, next: next.request(call, request), timeout, "request")
+        return await self._call(lambda call, down: down.request(call, request), timeout, "request")
 
     async def refresh(self, conn: Connection, *, timeout: float = TIMEOUT) -> Connection:
         """Request the same connection again; answers it as it is now."""
         request = Request()
         request.connection.CopyFrom(conn)
-        return await self._call(lambda call, next: next.request(call, request), timeout, "request")
+        return await self._call(lambda call, down: down.request(call, request), timeout, "request")
 
     async def close(self, conn: Connection, *, timeout: float = TIMEOUT) -> None:
         """Close; may be repeated."""
         closing = Connection()
         closing.CopyFrom(conn)
-        await self._call(lambda call, next: next.close(call, closing), timeout, "close")
+        await self._call(lambda call, down: down.close(call, closing), timeout, "close")
 
     async def ping(self, conn: Connection, *, count: int = 1, timeout: float = 1.0) -> Pings:
         """Ping the endpoint of `conn` over every pair of addresses of one family, `count` times each."""
@@ -121,10 +121,10 @@ class LabClient(_Workload):
 
     async def _call(self, run: Callable[[Call, Next], Coroutine[Any, Any, T]], timeout: float, what: str) -> T:
         running = self.served.running
-        next = running.bound.connection
-        assert next is not None
+        down = running.bound.connection
+        assert down is not None
         return await running.runtime.serve(
-            lambda deadline: run(Call(running.runtime, deadline=deadline), next), timeout, what
+            lambda deadline: run(Call(running.runtime, deadline=deadline), down), timeout, what
         )
 
 
