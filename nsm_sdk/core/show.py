@@ -102,7 +102,7 @@ def mermaid(layer: Layer[Any]) -> str:
             lines.append(f"{indent}end")
             return above
         lines.append(f"{indent}{own}[{quoted(describe(item))}]")
-        arrow = f"-->|{label}|" if label else "-->"
+        arrow = f"-->|{quoted(label)}|" if label else "-->"
         lines.extend(f"{indent}{node} {arrow} {own}" for node in above)
         children = item.children()
         return [end for name, child in children.items() for end in draw(child, [own], name, indent)] or [own]
