@@ -44,8 +44,9 @@ async def admin_socket(path: str, told: Told) -> AsyncGenerator[None, None]:
     if not path:
         yield
         return
-    from nsm_sdk.transport.sockets import unix_place
+    from nsm_sdk.transport.sockets import check_unix, unix_place
 
+    check_unix(path, f"unix://{path}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with contextlib.closing(listener):
 
