@@ -28,7 +28,7 @@ _TRIES = 20
 _BEFORE = pytest.StashKey[Holdings]()
 
 # Interfaces of other programs come and go on a shared machine; where nothing else runs, all count.
-_OURS = ("",) if os.environ.get("NSM_TESTS_ALONE") else (MARK,)
+_OURS = ("",) if os.environ.get("NSM_TESTS_ALONE") else (MARK, f"-{os.getpid()}-")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -33,6 +33,7 @@ def namespace_url(name: str) -> str:
 
 
 def unique_name(prefix: str = "nsm") -> str:
+    """A name that nobody else uses: `<prefix>-<process id>-<random>`."""
     return f"{prefix}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
@@ -102,6 +103,7 @@ def delete_namespace(name: str) -> bool:
 
 
 def list_namespaces(prefix: str = "") -> list[str]:
+    """Names of the named namespaces that begin with `prefix`, sorted."""
     if not FOLDER.is_dir():
         return []
     return sorted(path.name for path in FOLDER.iterdir() if path.name.startswith(prefix))

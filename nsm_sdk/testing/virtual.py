@@ -11,6 +11,7 @@ State: the loop, for one run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
 import selectors
@@ -240,8 +241,20 @@ def run_virtual(
             raise LeakError("tasks left behind: " + "; ".join(lines(left)))
         return answer
 
-    with asyncio.Runner(loop_factory=functools.partial(VirtualLoop, limit=limit, start_wall=start_wall)) as runner:
-        return runner.run(main())
+    if asyncio._get_running_loop() is not None:
+        raise VirtualTimeError(
+            "run_virtual was called where an event loop is running", hint="call it from a plain function"
+        )
+    runner = asyncio.Runner(loop_factory=functools.partial(VirtualLoop, limit=limit, start_wall=start_wall))
+    try:
+        answer = runner.run(main())
+    except BaseException:
+        # Whoever resists being cancelled now has been named by the first error.
+        with contextlib.suppress(VirtualTimeError):
+            runner.close()
+        raise
+    runner.close()
+    return answer
 
 
 def _current() -> asyncio.Task[Any]:

@@ -150,6 +150,31 @@ def test_a_deadlock_names_who_waits_where() -> None:
     assert "locks.py" in caught.value.message
 
 
+def test_the_first_error_comes_out_even_if_somebody_resists() -> None:
+    async def resists() -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await asyncio.Event().wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(resists(), name="stubborn")
+        await asyncio.sleep(7.0)
+        await task
+
+    with pytest.raises(VirtualTimeError, match="deadlock at 7 s"):
+        run_virtual(main)
+
+
+async def test_a_run_inside_a_run_is_refused() -> None:
+    async def nothing() -> None:
+        return None
+
+    with pytest.raises(VirtualTimeError, match="event loop is running"):
+        run_virtual(nothing)
+
+
 def test_a_run_that_only_timers_keep_alive_is_given_up() -> None:
     async def ticks_for_ever() -> None:
         loop, never = asyncio.get_running_loop(), asyncio.Event()
