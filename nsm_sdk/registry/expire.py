@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nsm_sdk.api import NetworkServiceEndpoint, seconds
+from nsm_sdk.api import NetworkServiceEndpoint, Timestamp, seconds
 from nsm_sdk.api.path import timestamp
 from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY
 from nsm_sdk.core import Call, Cause, RegistryElement, RegistryNext, Slot, Timer
@@ -60,6 +60,11 @@ def unregister_after(life: float, remaining: float) -> float:
     return life - (remaining if remaining <= life / 4 + _ROUNDING else life / 10)
 
 
+def _exactly(at: Timestamp) -> int:
+    # Not ToNanoseconds: it raises for times that no calendar has.
+    return at.seconds * 1_000_000_000 + at.nanos
+
+
 class Expire(RegistryElement[NetworkServiceEndpoint]):
     """Unregister endpoints that nobody refreshes. `longest`: seconds of life at most; None: as the tokens say."""
 
@@ -69,7 +74,7 @@ class Expire(RegistryElement[NetworkServiceEndpoint]):
     def __init__(self, longest: float | None = DEFAULT_LIFE) -> None:
         self.longest = longest
         self._timer = Slot[Timer]("expiry timer")
-        self._answered = Slot[tuple[int, int]]("expiry answered")
+        self._answered = Slot[int]("expiry answered")
 
     async def register(
         self, call: Call, entry: NetworkServiceEndpoint, next: RegistryNext[NetworkServiceEndpoint]
@@ -79,7 +84,7 @@ class Expire(RegistryElement[NetworkServiceEndpoint]):
         remaining = call.remaining()
         last = limit(now, self.longest, bounds(call))
         asked = entry.expiration_time if entry.HasField("expiration_time") else None
-        if asked is not None and (seconds(asked) <= now or (asked.seconds, asked.nanos) == self._answered.get(call)):
+        if asked is not None and (seconds(asked) <= now or _exactly(asked) == self._answered.get(call)):
             entry.ClearField("expiration_time")
             asked = None
         if last is not None and (asked is None or last < seconds(asked)):
@@ -87,13 +92,11 @@ class Expire(RegistryElement[NetworkServiceEndpoint]):
         registered = await next.register(call, entry)
         said = registered.expiration_time if registered.HasField("expiration_time") else None
         if said is not None:
-            self._answered.set(call, (said.seconds, said.nanos))
+            self._answered.set(call, _exactly(said))
             last = seconds(said) if last is None else min(last, seconds(said))
         self._stop(call)
         if last is not None:
-            events = call.events
-            timer = call.runtime.after(unregister_after(last - now, remaining), lambda: events.close())
-            self._timer.set(call, timer)
+            self._timer.set(call, call.runtime.after(unregister_after(last - now, remaining), call.events.close))
         return registered
 
     async def unregister(

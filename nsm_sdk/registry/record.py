@@ -116,7 +116,8 @@ class Record(Generic[E]):
     def remember_call(self, call: Call, remaining: float) -> None:
         """The call that succeeded; `remaining` is the time it had when it began."""
         self.timeout = remaining if 0 < remaining < float("inf") else DEFAULT_TIMEOUT
-        self.peer, self.metadata, self.onward = call.peer, call.metadata, dict(call.onward)
+        # The call is over with this, so what it held can be kept as it is.
+        self.peer, self.metadata, self.onward = call.peer, call.metadata, call.onward
 
     def entry(self) -> E:
         """A copy of the stored entry."""

@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import pytest
 
-from nsm_sdk.api import NetworkService, NetworkServiceEndpoint, seconds
+from nsm_sdk.api import NetworkService, NetworkServiceEndpoint, Timestamp, seconds
 from nsm_sdk.api.path import timestamp
 from nsm_sdk.core import (
     NS,
@@ -296,6 +296,21 @@ async def test_an_expiry_in_the_past_is_none() -> None:
         assert seconds((await b.register(past)).expiration_time) == pytest.approx(wall() + 60)
         await asyncio.sleep(59)
         assert b.verbs() == ["register"]
+
+
+@virtual_time
+async def test_times_that_no_calendar_has() -> None:
+    async with bench(Begin(NSE), RegistrationTime(), Expire(60)) as b:
+        wall = b.running.runtime.clock.wall
+        for odd in (Timestamp(seconds=1 << 62, nanos=-5), Timestamp(seconds=-(1 << 62), nanos=1 << 30)):
+            entry = nse("a")
+            entry.expiration_time.CopyFrom(odd)
+            entry.initial_registration_time.CopyFrom(odd)
+            for _ in range(2):
+                assert seconds((await b.register(entry)).expiration_time) == pytest.approx(wall() + 60)
+    async with bench(Begin(NSE), Expire(None)) as b:
+        entry.expiration_time.CopyFrom(Timestamp(seconds=1 << 62, nanos=-5))
+        assert (await b.register(entry)).expiration_time.seconds == 1 << 62
 
 
 @virtual_time
