@@ -9,7 +9,7 @@ State: the datapath's; this element has none.
 
 from __future__ import annotations
 
-from nsm_sdk.api import KERNEL, Connection, Request
+from nsm_sdk.api import KERNEL, Connection, Mechanism, Request
 from nsm_sdk.core import Call, Element, Next
 from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.mechanisms.ports import Datapath, Joint
@@ -17,16 +17,23 @@ from nsm_sdk.mechanisms.slots import far_mechanism
 
 
 class KernelForward(Element):
-    """Join kernel interfaces with `datapath`."""
+    """Join kernel interfaces with `datapath`.
+
+    `as_they_come`: an endpoint that names no mechanism is joined all the same; for a datapath that makes no interface.
+    """
 
     unique = True
 
-    def __init__(self, datapath: Datapath) -> None:
+    def __init__(self, datapath: Datapath, *, as_they_come: bool = False) -> None:
         self.datapath = datapath
+        self.as_they_come = as_they_come
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         conn = await next.request(call, request)
         far = far_mechanism(call)
+        if self.as_they_come and (far is None or not far.type):
+            await self.datapath.join(Joint(connection=conn, near=conn.mechanism, far=far or Mechanism()))
+            return conn
         if far is None or far.type != KERNEL or conn.mechanism.type != KERNEL:
             kinds = [one.type[:64] if one is not None and one.type else "no mechanism" for one in (conn.mechanism, far)]
             raise FailedPrecondition(

@@ -24,10 +24,16 @@ _UNDO = 2.0
 
 
 class Mechanisms(Element):
-    """One branch for each mechanism type: `Mechanisms(KERNEL=KernelServer())`."""
+    """One branch for each mechanism type: `Mechanisms(KERNEL=KernelServer())`.
 
-    def __init__(self, branches: Mapping[str, Layer[Next]] | None = None, /, **more: Layer[Next]) -> None:
+    `unasked`: whether a request that asks for no mechanism at all goes straight on, instead of being refused.
+    """
+
+    def __init__(
+        self, branches: Mapping[str, Layer[Next]] | None = None, /, *, unasked: bool = False, **more: Layer[Next]
+    ) -> None:
         self.branches: dict[str, Layer[Next]] = {**(branches or {}), **more}
+        self.unasked = unasked
         self._tried = Slot[str]("mechanism tried")
 
     def children(self) -> Mapping[str, Layer[Next]]:
@@ -37,6 +43,8 @@ class Mechanisms(Element):
         bound = {kind: branch.bind(next, observe) for kind, branch in self.branches.items()}
 
         async def request(call: Call, request: Request) -> Connection:
+            if self.unasked and not request.connection.mechanism.type and not request.mechanism_preferences:
+                return await next.request(call, request)
             return await self._request(call, request, bound)
 
         async def close(call: Call, conn: Connection) -> None:

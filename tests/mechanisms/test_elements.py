@@ -315,3 +315,30 @@ async def test_an_offer_does_not_repeat_a_type() -> None:
     below = Probe()
     await drive(Offer.kernel(), below, request=asked("KERNEL", "MEMIF"))
     assert [one.type for one in below.seen.calls[0].message.mechanism_preferences] == ["KERNEL", "MEMIF"]
+
+
+@virtual_time
+async def test_a_datapath_that_makes_nothing_takes_mechanisms_as_they_come() -> None:
+    seen: list[list[str]] = []
+
+    class Silent(Probe):
+        """An endpoint that speaks of no mechanism."""
+
+        async def on_request(self, call: Call, request: Request, next: Next) -> Connection:
+            seen.append([one.type for one in request.mechanism_preferences])
+            request.connection.ClearField("mechanism")
+            return request.connection
+
+    def chain() -> Chain[Next]:
+        kernel = (KernelForward(SimulatedDatapath(), as_they_come=True), TranslateMechanism(), Offer.kernel())
+        return Chain("forwarder", Mechanisms({"KERNEL": Chain("kernel", *kernel)}, unasked=True), Silent())
+
+    driven = await drive(chain(), request=asked("KERNEL"))
+    assert driven.connection is not None
+    assert driven.connection.mechanism.type == "KERNEL"
+    driven = await drive(chain(), request=asked())
+    assert driven.connection is not None
+    assert not driven.connection.HasField("mechanism")
+    assert seen == [["KERNEL"], []]
+    with pytest.raises(FailedPrecondition):
+        await drive(chain(), request=asked("MEMIF"))
