@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No restart storm.
+
+Does:  a thousand connections whose manager vanishes: those whose data flows come back spread over their refresh times,
+       at most at twice the steady rate of requests; those whose data is down go first and at once.
+Place: nsm_sdk.heal with the chain of a client, in virtual time.
+State: none.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from nsm_sdk.heal import Heal, Liveness
+from nsm_sdk.testing import VirtualClock, rig, sample_request, virtual_time
+from tests.heal.world import Flows, Nse, World, client
+
+COUNT = 1000
+LIFE = 600.0
+REFRESH = LIFE * 0.2
+
+
+def rates(times: list[float], bins: float) -> list[float]:
+    """Requests a second in each bin."""
+    if not times:
+        return []
+    start, end = min(times), max(times)
+    counts = [0] * (int((end - start) / bins) + 1)
+    for at in times:
+        counts[int((at - start) / bins)] += 1
+    return [count / bins for count in counts]
+
+
+@pytest.mark.parametrize("outage", [5.0, 200.0])
+@virtual_time
+async def test_connections_whose_data_flows_come_back_spread_out(outage: float) -> None:
+    world = World(life=LIFE)
+    heal = Heal(Flows(world, events=True), seed=7)
+    dice = random.Random(7)
+    clock_of_first = 0.0
+    async with rig(*client(world, heal)) as bench:
+        clock = VirtualClock()
+        # they come one after the other, as they do in life, so that refreshes are spread
+        for number in range(COUNT):
+            await bench.request(sample_request(f"c{number}"))
+            await clock.advance(dice.random() * 2 * REFRESH / COUNT)
+        await clock.advance(2 * REFRESH)
+        lost_at = clock.now()
+        await world.kill_manager()
+        await clock.advance(outage)
+        await world.start_manager()
+        clock_of_first = clock.now()
+        await clock.advance(3 * REFRESH)
+        back = [seen.at for seen in world.requests() if seen.at >= clock_of_first]
+        assert {seen.conn.id for seen in world.requests() if seen.at >= clock_of_first} == {
+            f"c{number}" for number in range(COUNT)
+        }
+        assert "close" not in {seen.verb for seen in world.calls}
+        steady = COUNT / REFRESH
+        assert max(rates(back, 10.0)) <= 2 * steady
+        assert all(heal.journals.get(f"c{number}") is not None for number in range(COUNT))
+        assert lost_at < clock_of_first
+        for number in range(COUNT):
+            journal = heal.journals.get(f"c{number}")
+            assert journal is not None
+            assert (journal.heals, journal.moves) == (1, 0)
+
+
+@virtual_time
+async def test_those_whose_data_is_down_go_first() -> None:
+    world = World(life=LIFE, endpoints={"nse-1": Nse(name="nse-1"), "nse-2": Nse(name="nse-2", net=2)})
+    heal = Heal(Flows(world), liveness=Liveness(interval=1.0, timeout=0.1), seed=7)
+    async with rig(*client(world, heal)) as bench:
+        clock = VirtualClock()
+        dead = [f"d{number}" for number in range(50)]
+        for name in dead:
+            await bench.request(sample_request(name))
+        world.endpoints["nse-1"].serves = False
+        for number in range(450):
+            await bench.request(sample_request(f"a{number}"))
+        await clock.advance(3)
+        await world.kill_manager()
+        world.endpoints["nse-1"].flows = False
+        await clock.advance(0.3)
+        await world.start_manager()
+        begun = clock.now()
+        await clock.advance(3)
+        first = [seen.conn.id for seen in world.requests() if seen.at >= begun]
+        assert set(dead) <= set(first)
+        assert len([name for name in first if name.startswith("a")]) < 30
+        for name in dead:
+            journal = heal.journals.get(name)
+            assert journal is not None
+            assert (journal.heals, journal.moves) == (1, 1)
