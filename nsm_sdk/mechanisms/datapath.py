@@ -47,11 +47,12 @@ class _Side:
 class KernelDatapath(Service):
     """Joins namespaces with veth pairs. `state`: the folder of its records, None for memory only.
 
-    `orphan_timeout`: seconds from the start after which what nobody has claimed is removed; None: never.
+    `orphan_timeout`: seconds from the start, and from then on, after which what nobody has claimed is removed; None:
+    never.
     """
 
     def __init__(
-        self, netlink: Netlink, *, name: str, state: Path | None = None, orphan_timeout: float | None = 600.0
+        self, netlink: Netlink, *, name: str, state: Path | None = None, orphan_timeout: float | None = None
     ) -> None:
         self.name = name
         self.state = state
@@ -64,8 +65,18 @@ class KernelDatapath(Service):
         """Reads the records; FailedPrecondition where the folder cannot be used."""
         self._ledger = await self._netlink.run(lambda _: Ledger(self.state))
         self._claimed.clear()
-        if self.orphan_timeout is not None and self._ledger.all():
-            runtime.after(self.orphan_timeout, lambda: runtime.spawn(self.sweep, "sweep of orphans"))
+        self._plan(runtime)
+
+    def _plan(self, runtime: Runtime) -> None:
+        async def sweep() -> None:
+            try:
+                await self.sweep()
+            except NsmError as error:
+                logger.warning("forwarder %s: sweep of orphans: %s", self.name, error)
+            self._plan(runtime)
+
+        if self.orphan_timeout is not None:
+            runtime.after(self.orphan_timeout, lambda: runtime.spawn(sweep, "sweep of orphans"))
 
     async def stop(self) -> None:
         """Ends the netlink thread; what is joined stays joined."""
@@ -83,8 +94,9 @@ class KernelDatapath(Service):
 
     async def part(self, conn: Connection) -> None:
         urls = [conn.mechanism.parameters.get("inodeURL", "")]
-        await self._netlink.run(lambda kernel: self._part(kernel, conn.id, urls))
+        # what cannot be removed now is an orphan: tried again by whoever closes, and by the next sweep
         self._claimed.discard(conn.id)
+        await self._netlink.run(lambda kernel: self._part(kernel, conn.id, urls))
 
     async def sweep(self) -> list[str]:
         """Removes what is recorded or tagged as this forwarder's and was not claimed; the ids of what went."""
@@ -131,6 +143,8 @@ class KernelDatapath(Service):
                 raise _explain(failures[0], side)
             if side.want.rules:
                 self._settle(side)
+        for side in (near, far):
+            side.namespace.wait_reachable(side.want.addresses)
 
     def _make(self, kernel: Kernel, near: _Side, far: _Side) -> tuple[int, int]:
         a, b = (NewEnd(name=side.want.name, mac=side.want.mac, mtu=side.want.mtu) for side in (near, far))
@@ -146,7 +160,8 @@ class KernelDatapath(Service):
         if links[0] is None or links[1] is None or (links[0].peer, links[1].peer) != (far.index, near.index):
             return False
         for side in (near, far):
-            self._settle(side)
+            if self._settle(side):
+                side.namespace.wait_reachable(side.want.addresses)
         return True
 
     def _clear(self, side: _Side) -> None:
@@ -167,13 +182,16 @@ class KernelDatapath(Service):
             )
         side.namespace.delete_link(link.index)
 
-    def _settle(self, side: _Side) -> None:
-        """Repairs until nothing differs: removing an address may take routes along, so look again."""
+    def _settle(self, side: _Side) -> bool:
+        """Repairs until nothing differs; whether there was anything to do.
+
+        Removing an address may take routes along, so it looks again.
+        """
         failures: list[Failure] = []
-        for _ in range(_ROUNDS):
+        for turn in range(_ROUNDS):
             ops = diff(side.want, side.namespace.observe(side.index, side.want.tables))
             if not ops:
-                return
+                return turn > 0
             failures = self._apply(side, ops)
         if failures:
             raise _explain(failures[0], side)
@@ -183,6 +201,7 @@ class KernelDatapath(Service):
                 f"namespace {side.namespace.url} does not keep what is set there: {left[0]}",
                 hint="see which other program changes that interface",
             )
+        return True
 
     def _apply(self, side: _Side, ops: list[Op]) -> list[Failure]:
         if ops and isinstance(ops[0], MakeLink):

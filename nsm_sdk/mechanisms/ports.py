@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from nsm_sdk.api import Connection, Mechanism
-from nsm_sdk.mechanisms.model import Failure, Link, NamespaceId, Observed, Op
+from nsm_sdk.mechanisms.model import Address, Failure, Link, NamespaceId, Observed, Op
 
 T = TypeVar("T")
 
@@ -48,6 +48,9 @@ class Namespace(Protocol):
 
     def apply(self, index: int, ops: Sequence[Op]) -> list[Failure]:
         """Does `ops` on link `index` in order; what is there or gone already counts as done."""
+
+    def wait_reachable(self, addresses: Sequence[Address]) -> None:
+        """Waits, a second at most, until what was added is answered for: the kernel does so later than it says."""
 
     def delete_link(self, index: int) -> bool:
         """Deletes the link and its peer; False when it was gone."""

@@ -44,6 +44,7 @@ _UNIVERSE, _LINK_SCOPE = 0, 253
 _PERMANENT, _REACHABLE, _NO_ENTRY = 0x80, 0x02, 0x01 | 0x20
 _NODAD = 0x02
 _DUMMY_TABLE = 0
+_LOCAL = 2
 
 
 def message(kind: int, flags: int, body: bytes) -> bytearray:
@@ -127,6 +128,16 @@ def dump_addresses(index: int) -> bytearray:
 def dump_routes(family: int, index: int = 0) -> bytearray:
     body = _ROUTE.pack(_AF[family], 0, 0, 0, 0, 0, 0, 0, 0) + (_u32(4, index) if index else b"")
     return message(GETROUTE, DUMP, body)
+
+
+def look_up(ip: str) -> bytearray:
+    """Asks which route a packet to an IPv6 address would take."""
+    return message(GETROUTE, 0, _ROUTE.pack(_AF[6], 128, 0, 0, 0, 0, 0, 0, 0) + _attr(1, _ip(ip)))
+
+
+def is_local(body: bytes) -> bool:
+    """Whether the route in an answer leads to this namespace itself."""
+    return body[7] == _LOCAL
 
 
 def dump_rules(family: int) -> bytearray:

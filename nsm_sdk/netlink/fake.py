@@ -100,6 +100,9 @@ class FakeNamespace:
                 failures.append(Failure(op, code, errno.errorcode.get(code, str(code))))
         return failures
 
+    def wait_reachable(self, addresses: Sequence[Address]) -> None:
+        """Everything is at once."""
+
     def _do(self, index: int, op: Op) -> int:
         if isinstance(op, (Add, Remove)) and isinstance(op.thing, Rule):
             (self.rules.add if isinstance(op, Add) else self.rules.discard)(op.thing)

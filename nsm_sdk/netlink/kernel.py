@@ -28,6 +28,7 @@ _GONE = {errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL}
 _THERE = {errno.EEXIST}
 _BATCH = 64
 _TRIES = 8
+_REACHABLE_WITHIN = 1.0
 # indexes of our choice: far above those that the kernel hands out
 _INDEXES = range(1 << 20, 1 << 30)
 
@@ -201,6 +202,21 @@ class NamespaceAdapter:
             return False
         path = f"/proc/sys/net/ipv6/conf/{link.name}/disable_ipv6"
         return inside(self.handle, lambda: _write(path, "0"))
+
+    def wait_reachable(self, addresses: Sequence[Address]) -> None:
+        # IPv6 addresses get their local route from a work queue, even those without duplicate detection
+        deadline, pause = time.monotonic() + _REACHABLE_WITHIN, 0.0001
+        for one in addresses:
+            while one.family == 6 and not self._is_local(one.ip) and time.monotonic() < deadline:
+                time.sleep(pause)
+                pause = min(2 * pause, 0.005)
+
+    def _is_local(self, ip: str) -> bool:
+        try:
+            body = self.channel.get(codec.look_up(ip))
+        except Refused:
+            return False
+        return body is not None and codec.is_local(body)
 
     def delete_link(self, index: int) -> bool:
         [code] = self.channel.send([codec.delete_link(index)])

@@ -20,6 +20,7 @@ from nsm_sdk.api import Connection, Mechanism
 from nsm_sdk.core import Role
 from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.mechanisms import FAR, NEAR, KernelDatapath, Ledger, Record, RecordedEnd
+from nsm_sdk.mechanisms.model import SetLink
 from nsm_sdk.mechanisms.ports import Joint
 from nsm_sdk.netlink import FakeNetlink
 from nsm_sdk.testing import current_clock, virtual_time
@@ -104,5 +105,14 @@ async def test_orphans_go_after_their_time(tmp_path: Path) -> None:
         await asyncio.sleep(301)
         assert {link.name: link.index for link in a.links()} == {"near-1": before["near-1"]}
         assert list(second.ids()) == ["c-1"]
-        await second.part(joint(1).connection)
+        netlink.remove_namespace(B)
         assert not a.links()
+        netlink.add_namespace(B)
+        await second.join(joint(3))
+        [link] = a.links()
+        a.apply(link.index, [SetLink(alias=link.alias.replace("c-3", "by-hand"))])
+        await asyncio.sleep(600)
+        assert not a.links()
+        await second.part(joint(1).connection)
+        await second.part(joint(3).connection)
+        assert not list(second.ids())
