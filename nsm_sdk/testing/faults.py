@@ -13,6 +13,8 @@ Points, in the order in which they are met, numbered from 0 within the kind:
     CANCEL  somebody waits: cancel the caller's scope, as a caller that went away
     ABORT   somebody waits: cancel the caller's task natively, as grpc.aio does
     ACT     somebody waits: call `act`, for example a role's `kill`
+
+Under virtual time, every moment between two turns of the loop is such a point as well.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import anyio
 from nsm_sdk.core import STREAMING, Place
 from nsm_sdk.errors import ProgrammingError, Unavailable
 from nsm_sdk.testing.doubles import Failure, made
-from nsm_sdk.testing.virtual import run_virtual
+from nsm_sdk.testing.virtual import VirtualLoop, run_virtual
 
 T = TypeVar("T")
 
@@ -79,6 +81,7 @@ class Faults:
         self._error = error or (lambda: Unavailable("a fault was injected"))
         self._counting = False
         self._bubbling = False
+        self._turns = 0
         self._scope: anyio.CancelScope | None = None
         self._caller: asyncio.Task[Any] | None = None
 
@@ -90,6 +93,9 @@ class Faults:
         self._caller = asyncio.current_task()
         self._counting = True
         ended: Ended[T] = Ended()
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, VirtualLoop):
+            loop.on_turn = self._turn
         try:
             with anyio.CancelScope() as self._scope:
                 try:
@@ -107,6 +113,8 @@ class Faults:
         finally:
             self._counting = False
             self._scope = self._caller = None
+            if isinstance(loop, VirtualLoop):
+                loop.on_turn = None
         return ended
 
     def _struck_natively(self) -> bool:
@@ -139,9 +147,16 @@ class Faults:
 
     def waits(self, name: str) -> None:
         """Somebody waits at `name`."""
-        if not self._counting or self.fault not in _WAITING or not self._mine():
-            return
-        self.struck = f"point {self.at} ({self.fault}), while waiting in {name}"
+        if self._counting and self.fault in _WAITING and self._mine():
+            self._strike(f"while waiting in {name}")
+
+    def _turn(self) -> None:
+        self._turns += 1
+        if self._counting and self.fault in _WAITING and self._mine():
+            self._strike(f"before turn {self._turns}")
+
+    def _strike(self, where: str) -> None:
+        self.struck = f"point {self.at} ({self.fault}), {where}"
         if self.fault is Fault.CANCEL and self._scope is not None:
             self._scope.cancel()
         elif self.fault is Fault.ABORT and self._caller is not None:

@@ -60,6 +60,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.virtual_now = 0.0
         self.wall_offset = start_wall
         self.limit = limit
+        self.on_turn: Callable[[], object] | None = None
+        """Called between two turns of the loop."""
         self._idle_selector = _Jump(self)
         super().__init__(self._idle_selector)
         self._owner = threading.get_ident()
@@ -103,6 +105,10 @@ class _Jump(selectors.BaseSelector):
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
+        if self._loop.on_turn is not None:
+            self._loop.on_turn()
+            if self._loop._ready:  # type: ignore[attr-defined]
+                timeout = 0.0
         if timeout is None:
             raise VirtualTimeError(
                 f"deadlock at {self._loop.virtual_now:g} s: nobody can go on and no timer is set;{self._waiting()}",
@@ -164,13 +170,15 @@ _start = threading.Thread.start
 
 def _watch_this_thread(step: int) -> None:
     """Refuse threads and what `_REFUSED` lists in this thread, while its count is above 0."""
-    global _hooked
+    global _hooked, _start
     me = threading.get_ident()
     with _lock:
         if not _hooked:
             # For good, because a hook cannot be taken away; it costs a look into an empty dictionary.
             sys.addaudithook(_audit)
             _hooked = True
+        if not _watched:
+            _start = threading.Thread.start
         count = _watched.pop(me, 0) + step
         if count:
             _watched[me] = count

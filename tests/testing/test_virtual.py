@@ -289,6 +289,25 @@ def test_calls_from_other_threads_are_refused() -> None:
     assert len(errors) == 1
 
 
+def test_what_others_did_to_threads_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    original = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        original(thread)
+
+    async def nothing() -> None:
+        return None
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    run_virtual(nothing)
+    thread = threading.Thread(target=lambda: None, name="after")
+    thread.start()
+    thread.join()
+    assert started == ["after"]
+
+
 def test_outside_a_run_everything_works_again() -> None:
     async def nothing() -> None:
         return None
