@@ -72,11 +72,11 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     if before is None:
         return
     del item.stash[_BEFORE]
-    found = Holdings.now().new_since(before, ours=_OURS)
+    found = Holdings.now().new_since(before, ours=_OURS, patience=0.0)
     if found:
         # Cycles may hold what a finished test no longer uses; only what survives a collection is a leak.
         gc.collect()
-        found = Holdings.now().new_since(before, ours=_OURS)
+        found = Holdings.now().new_since(before, ours=_OURS, patience=0.0)
     for _ in range(_TRIES):
         if not found:
             break

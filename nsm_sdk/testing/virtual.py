@@ -109,7 +109,8 @@ class _Jump(selectors.BaseSelector):
             self._loop.on_turn()
             if self._loop._ready:  # type: ignore[attr-defined]
                 timeout = 0.0
-        if timeout is None:
+        scheduled: list[asyncio.TimerHandle] = self._loop._scheduled  # type: ignore[attr-defined]
+        if timeout is None or (timeout > 0 and scheduled[0].when() == math.inf):
             raise VirtualTimeError(
                 f"deadlock at {self._loop.virtual_now:g} s: nobody can go on and no timer is set;{self._waiting()}",
                 hint="see which of them should have been woken, and by whom",
@@ -125,7 +126,6 @@ class _Jump(selectors.BaseSelector):
             return []
         self._turns = 0
         # Not now + timeout: that may fall short of the timer by a rounding error, and asyncio caps long timeouts.
-        scheduled: list[asyncio.TimerHandle] = self._loop._scheduled  # type: ignore[attr-defined]
         self._loop.virtual_now = max(self._loop.virtual_now, scheduled[0].when())
         # asyncio runs what is due before now + resolution; that must not round to now.
         self._loop._clock_resolution = max(RESOLUTION, 2 * math.ulp(self._loop.virtual_now))  # type: ignore[attr-defined]

@@ -150,6 +150,15 @@ def test_a_deadlock_names_who_waits_where() -> None:
     assert "locks.py" in caught.value.message
 
 
+def test_a_timer_that_never_comes_is_no_timer() -> None:
+    async def waits() -> None:
+        asyncio.get_running_loop().call_at(float("inf"), print)
+        await asyncio.Event().wait()
+
+    with pytest.raises(VirtualTimeError, match="deadlock at 0 s"):
+        run_virtual(waits)
+
+
 def test_the_first_error_comes_out_even_if_somebody_resists() -> None:
     async def resists() -> None:
         with anyio.CancelScope(shield=True):
