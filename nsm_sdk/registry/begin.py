@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Order, rollback and re-entry of registrations.
 
-Does:  lets one event at a time through per name, in order of arrival. A first registration that fails is answered at
-       once and unregistered below. What was registered is remembered: posted refreshes and closes, and unregistrations
-       that bring a name only, start from it.
+Does:  lets one event at a time through per name, in order of arrival. A first registration of an endpoint that fails
+       is answered at once and unregistered below. What was registered is remembered: posted refreshes and closes, and
+       unregistrations that bring a name only, start from it.
 Place: above everything that keeps state for a name; below `UpdatePath` and authorisation, which ask callers only.
 State: one `Record` per name.
 """
@@ -17,6 +17,7 @@ from typing import ClassVar
 import anyio
 
 from nsm_sdk.core import (
+    NSE,
     Call,
     Cause,
     Done,
@@ -49,6 +50,8 @@ class Begin(RegistryElement[E]):
         self._kind = kind
         self._records: dict[str, Record[E]] = {}
         self._locks: KeyedLock[str] = KeyedLock()
+        # A service is not its registrant's own: undoing would take it away from everybody else who offers it.
+        self._undoes = kind.label == NSE.label
 
     async def register(self, call: Call, entry: E, next: RegistryNext[E]) -> E:
         name = entry.name
@@ -70,7 +73,9 @@ class Begin(RegistryElement[E]):
             return registered
         except BaseException:
             if not record.established:
-                handed_over = self._undo_later(record)
+                handed_over = self._undo_later(record) if self._undoes else False
+                if not handed_over:
+                    self._forget(record)
             raise
         finally:
             if not handed_over:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import anyio
 
 from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
-from nsm_sdk.core import NS, NSE, Bound, Call, E, Kind, RegistryNext, Runtime, Service, Timer
+from nsm_sdk.core import NS, NSE, Bound, Call, E, Kind, Query, RegistryNext, Runtime, Service, Timer, find_all
 from nsm_sdk.errors import Cancelled, DeadlineExceeded, ProgrammingError, Unavailable
 from nsm_sdk.registry.connect import registry_of
 from nsm_sdk.registry.follow import Follow, Standing
@@ -101,57 +101,63 @@ class Candidates(Service):
     def __len__(self) -> int:
         return len(self._follows)
 
-    def _follow(self, kind: Kind[E], query: E) -> Follow[E]:
-        key = _key(kind, query)
-        follow: Follow[E] | None = self._follows.get(key)
-        if follow is None:
-            if self._runtime is None:
-                raise ProgrammingError(
-                    "the candidate cache does not run", hint="it must be held by an element of a role that is served"
-                )
-            registry: RegistryNext[E] | None = self._ns if kind.label == NS.label else self._nse  # type: ignore[assignment]
-            if registry is None:
-                raise Unavailable(f"no registry of {kind.label}s to look in", hint="check the registry's address")
-            follow = self._follows[key] = Follow(self._runtime, registry, kind.copy(query))
-        follow.used = self._runtime.clock.now() if self._runtime is not None else follow.used
-        return follow
+    def _at(self, kind: Kind[E]) -> tuple[Runtime, RegistryNext[E]]:
+        """What to look in; ProgrammingError or Unavailable where there is nothing."""
+        if self._runtime is None:
+            raise ProgrammingError(
+                "the candidate cache does not run", hint="it must be held by an element of a role that is served"
+            )
+        registry: Any = self._ns if kind.label == NS.label else self._nse
+        if registry is None:
+            raise Unavailable(f"no registry of {kind.label}s to look in", hint="check the registry's address")
+        return self._runtime, registry
 
     async def _look(self, call: Call, kind: Kind[E], query: E, pick: Callable[[Sequence[E]], T | None]) -> T | None:
-        follow = self._follow(kind, query)
-        wall = call.runtime.clock.wall
-
-        def valid(entries: Iterable[E]) -> tuple[E, ...]:
-            now = wall()
-            return tuple(
-                one for one in entries if not (isinstance(one, NetworkServiceEndpoint) and has_expired(one, now))
-            )
-
-        picked = pick(valid(follow.entries.values()))
-        if picked is not None:
-            return picked
-        now = call.runtime.clock.now
+        runtime, registry = self._at(kind)
+        key = _key(kind, query)
+        now, wall = runtime.clock.now, runtime.clock.wall
+        follow: Follow[E] | None = self._follows.get(key)
+        if follow is not None:
+            follow.used = now()
+            picked = pick(_valid(follow.entries.values(), wall()))
+            if picked is not None:
+                return picked
         until = now() + min(call.remaining() / 2, MOST_PATIENT)
         last: Exception | None = None
         while True:
             with anyio.move_on_after(max(until - now(), 0.0)):
                 try:
-                    return pick(valid(await follow.find(Call(call.runtime, deadline=until))))
+                    entries = await find_all(registry, Call(call.runtime, deadline=until), Query(kind.copy(query)))
                 except AWAY as error:
                     last = error
+                else:
+                    # Only what exists is followed: names that somebody made up cost no streams.
+                    if entries and key not in self._follows and self._runtime is runtime:
+                        self._follows[key] = Follow(runtime, registry, kind.copy(query), entries)
+                    return pick(_valid(entries, wall()))
                 # Nobody can refresh a registration now: what has expired may live on.
-                picked = pick(tuple(follow.entries.values()))
+                follow = self._follows.get(key)
+                picked = pick(tuple(follow.entries.values())) if follow is not None else None
                 if picked is not None:
                     return picked
-                with anyio.move_on_after(AGAIN):
-                    await follow.change()
+                await self._wait(follow)
             if now() >= until:
-                picked = pick(tuple(follow.entries.values()))
+                follow = self._follows.get(key)
+                picked = pick(tuple(follow.entries.values())) if follow is not None else None
                 if picked is not None:
                     return picked
                 raise Unavailable(
                     f"the registry cannot be reached ({last or 'it does not answer'})",
                     hint="check that the registry runs; trying again may help",
                 ) from last
+
+    async def _wait(self, follow: Follow[Any] | None) -> None:
+        """Before the next attempt: until something changes, or a while."""
+        if follow is None:
+            await anyio.sleep(AGAIN)
+            return
+        with anyio.move_on_after(AGAIN):
+            await follow.change()
 
     def _sweep(self) -> None:
         runtime = self._runtime
@@ -168,6 +174,10 @@ class Candidates(Service):
 
 def _key(kind: Kind[Any], query: NetworkService | NetworkServiceEndpoint) -> tuple[str, bytes]:
     return kind.label, query.SerializeToString(deterministic=True)
+
+
+def _valid(entries: Iterable[E], now: float) -> tuple[E, ...]:
+    return tuple(one for one in entries if not (isinstance(one, NetworkServiceEndpoint) and has_expired(one, now)))
 
 
 def _named(found: Sequence[E], name: str) -> E | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Iterable
 from contextlib import aclosing
 from enum import StrEnum
 from typing import Generic
@@ -46,11 +47,14 @@ class Standing(StrEnum):
 
 
 class Follow(Generic[E]):
-    """Entries that match `query`, kept up to date in the background. They are shared: read only."""
+    """Entries that match `query`, kept up to date in the background; `entries` are those that a Find has just given.
 
-    def __init__(self, runtime: Runtime, registry: RegistryNext[E], query: E) -> None:
+    Entries are shared: read only.
+    """
+
+    def __init__(self, runtime: Runtime, registry: RegistryNext[E], query: E, entries: Iterable[E] = ()) -> None:
         self.query = query
-        self.entries: dict[str, E] = {}
+        self.entries: dict[str, E] = {entry.name: entry for entry in entries}
         self.standing = Standing.READING
         self.used = runtime.clock.now()
         self._runtime = runtime
@@ -58,6 +62,7 @@ class Follow(Generic[E]):
         self._since = self.used
         self._changed = anyio.Event()
         self._older: set[str] = set()
+        self._recent = True
         self._scope = runtime.spawn(self._run, "candidates")
 
     def age(self) -> float:
@@ -67,10 +72,6 @@ class Follow(Generic[E]):
     def close(self) -> None:
         """Stop following."""
         self._scope.cancel()
-
-    async def find(self, call: Call) -> list[E]:
-        """A plain Find, which is believed even when it finds nothing."""
-        return await find_all(self._registry, call, Query(self.query))
 
     async def change(self) -> None:
         """Wait until an entry or the standing changes."""
@@ -117,18 +118,21 @@ class Follow(Generic[E]):
                     self.entries.pop(name, None)
                 else:
                     self.entries[name] = found.entry
-                if not self._older and self.standing is not Standing.LIVE:
+                if not self._older:
                     self._stand(Standing.LIVE)
-                else:
-                    self._notify()
+                self._notify()
 
     async def _confirm(self) -> None:
         """Drop what is left of an older snapshot and exists no more; then the entries are right."""
         pause = RECHECK
+        if self._recent:
+            # They come from a Find a moment ago; the stream will most likely tell of all of them at once.
+            self._recent = False
+            await anyio.sleep(pause)
         while self._older:
             call = Call(self._runtime, deadline=self._runtime.clock.now() + FIND_TIME)
             with anyio.fail_after(FIND_TIME):
-                there = {entry.name for entry in await self.find(call)}
+                there = {entry.name for entry in await find_all(self._registry, call, Query(self.query))}
             for name in self._older - there:
                 self.entries.pop(name, None)
             self._older &= there

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import random
 from contextlib import aclosing
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import anyio
 
@@ -25,6 +25,9 @@ logger = logging.getLogger("nsm_sdk.registry")
 FIRST_PAUSE = 0.1
 LAST_PAUSE = 5.0
 """Seconds between attempts, doubling from the first to the last."""
+FIRST_WORD = 1.0
+LAST_WORD = 60.0
+"""Seconds within which a new watch must tell of the own entry; doubling while it does not."""
 LASTING = 5.0
 """Seconds that a stream must have lived for the pauses to begin anew."""
 
@@ -56,10 +59,12 @@ class Heal(RegistryElement[E]):
 
     async def _follow(self, runtime: Runtime, events: Events, name: str, next: RegistryNext[E]) -> None:
         failures = 0
+        patience = FIRST_WORD
         while True:
             began = runtime.clock.now()
             try:
-                await self._until_lost(Call(runtime), name, next)
+                told = await self._until_lost(Call(runtime), name, next, patience)
+                patience = FIRST_WORD if told else min(2 * patience, LAST_WORD)
             except (PermissionDenied, Unimplemented, InvalidRequest) as error:
                 logger.info("%s: cannot watch %s %r: %s", runtime.name, self._kind.label, name, error)
                 return
@@ -76,13 +81,22 @@ class Heal(RegistryElement[E]):
             if outcome is Outcome.SKIPPED:
                 return
 
-    async def _until_lost(self, call: Call, name: str, next: RegistryNext[E]) -> None:
-        query = self._kind.message()
+    async def _until_lost(self, call: Call, name: str, next: RegistryNext[E], patience: float) -> bool:
+        """Return when the entry is lost; whether it was seen before.
+
+        A registry that was restarted between the registration and the watch tells nothing: its silence counts, too.
+        """
+        query: Any = self._kind.message()
         query.name = name
         async with aclosing(next.find(call, Query(query, watch=True))) as stream:
+            with anyio.move_on_after(patience) as silence:
+                found = await anext(stream, None)
+            if silence.cancelled_caught or found is None or found.deleted:
+                return False
             async for found in stream:
                 if found.deleted and found.entry.name == name:
-                    return
+                    break
+        return True
 
 
 async def _again(events: Events) -> Outcome:

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import Any, Generic
 
 from nsm_sdk.core import Call, E, Found, Kind, Query, RegistryElement, RegistryNext, Runtime, Service
-from nsm_sdk.errors import InvalidRequest
+from nsm_sdk.errors import InvalidRequest, Unavailable
 from nsm_sdk.registry.facets import Facet, matcher_of
 from nsm_sdk.registry.watchers import ANYTHING, Audience, Change
 
@@ -40,17 +40,25 @@ class MemoryStore(Service, Generic[E]):
         self._items: dict[str, _Item] = {}
         self._index: dict[Facet, dict[str, None]] = {}
         self._audience: Audience[E] = Audience()
+        self._stopped = False
 
     async def start(self, runtime: Runtime) -> None:
         """A store begins empty each time it is served."""
         self._items.clear()
         self._index.clear()
+        self._stopped = False
 
     async def stop(self) -> None:
+        self._stopped = True
         self._audience.end()
 
     def put(self, entry: E) -> None:
-        """Add or replace; later changes of `entry` are not seen. InvalidRequest for an empty name."""
+        """Add or replace; later changes of `entry` are not seen.
+
+        InvalidRequest for an empty name, Unavailable once the store has stopped: nobody would find it.
+        """
+        if self._stopped:
+            raise _stopping()
         name = entry.name
         if not name:
             raise InvalidRequest(f"a {self._kind.label} needs a name", hint="set the field `name`")
@@ -92,7 +100,12 @@ class MemoryStore(Service, Generic[E]):
                     yield entry
 
     async def watch(self, query: E) -> AsyncGenerator[Found[E], None]:
-        """What matches now, then every change, until closed: an entry that stops to match is told as deleted."""
+        """What matches now, then every change, until closed: an entry that stops to match is told as deleted.
+
+        Unavailable when the store stops.
+        """
+        if self._stopped:
+            raise _stopping()
         query = self._kind.copy(query)
         facet = self._facet(query)
         # No await between the two: what is registered from here on is a change.
@@ -105,6 +118,7 @@ class MemoryStore(Service, Generic[E]):
                     yield Found(entry)
             while (change := await watcher.next()) is not None:
                 yield Found(self._message(change.data), change.deleted)
+            raise _stopping()
         finally:
             self._audience.leave(facet, query, watcher)
 
@@ -175,6 +189,10 @@ class MemoryStore(Service, Generic[E]):
 
     def __contains__(self, name: str) -> bool:
         return name in self._items
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the registry is shutting down", hint="register and look again when it is back")
 
 
 class Memory(RegistryElement[E]):

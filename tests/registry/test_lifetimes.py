@@ -135,6 +135,22 @@ async def test_a_first_registration_that_fails_is_undone() -> None:
 
 
 @virtual_time
+async def test_a_service_is_not_undone_because_it_is_everybodys() -> None:
+    probe: RegistryFailTimes[NetworkService] = RegistryFailTimes(1, Unavailable("gone"))
+    role = Role("r", ns=Chain("r", Begin(NS), probe))
+    async with role.serving(clock=VirtualClock()) as running:
+        assert running.bound.ns is not None
+        with pytest.raises(Unavailable):
+            await running.bound.ns.register(running.call(), NetworkService(name="svc"))
+        await settled()
+        assert [passed.verb for passed in probe.seen.calls] == ["register"]
+        assert len(running.find(Begin)) == 0
+        await running.bound.ns.register(running.call(), NetworkService(name="svc"))
+        await running.bound.ns.unregister(running.call(), NetworkService(name="svc"))
+        assert [passed.verb for passed in probe.seen.calls] == ["register", "register", "unregister"]
+
+
+@virtual_time
 async def test_a_caller_that_went_away_leaves_nothing() -> None:
     async with bench(Begin(NSE), Slow()) as b:
         with pytest.raises(TimeoutError):

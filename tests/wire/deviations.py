@@ -192,5 +192,8 @@ DEVIATIONS: dict[tuple[str, str, str], str] = {
     ("registry-ns", "calls", "16"): ("a service without a name is refused, so nobody finds it"),
     ("registry-via-nsmgr", "calls", "21"): ("a refresh that comes in time is in time: nothing is removed before it"),
     ("registry-via-nsmgr", "calls", "26"): ("a refresh that comes in time is in time: nothing is removed before it"),
+    ("monitor", "answers", "67"): "a close succeeds with the endpoint gone; theirs fails with UNAVAILABLE",
+    ("monitor", "answers", "69"): "a close succeeds with the endpoint gone; theirs fails with UNAVAILABLE",
+    ("registry-via-nsmgr", "calls", "3"): ("a watch that breaks with the registry says so; theirs ends as if all were told"),
 }
 """(file, section, case) -> why we answer otherwise."""
