@@ -16,14 +16,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 
 from nsm_sdk import chains
 from nsm_sdk.core import Clock, Observer
 from nsm_sdk.errors import AlreadyExists, NsmError
-from nsm_sdk.lab.counts import Counts, count
+from nsm_sdk.lab.counts import Counts, ask, count
 from nsm_sdk.lab.ground import Field
 from nsm_sdk.lab.hop import Hop, Parts, ServedHop
 from nsm_sdk.lab.memory import MemoryField
@@ -83,11 +83,20 @@ class Cluster:
     def _field(self) -> Field:
         match self.mode.ground:
             case Ground.SIMULATED:
-                return SimulatedField()
+                return SimulatedField(self._told if self.mode.programs else None)
             case Ground.MEMORY:
                 return MemoryField(orphan_timeout=self.orphan_timeout)
             case Ground.KERNEL:
                 return KernelField(orphan_timeout=self.orphan_timeout)
+
+    async def _told(self) -> list[Mapping[str, Any]]:
+        """The connections of forwarders that are programs."""
+        return [
+            line
+            for hop in self.hops.values()
+            if isinstance(hop, ProgramHop) and hop.role == "forwarder" and hop.alive
+            for line in await ask(hop.settings["ADMIN_SOCKET"], "connections")
+        ]
 
     # -- life -------------------------------------------------------------------------------------------------------
 

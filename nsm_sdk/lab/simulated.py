@@ -2,14 +2,17 @@
 """Pods without a network: connections are only booked.
 
 Does:  a ping succeeds when some forwarder has joined a connection with these two addresses between its pods. The books
-       outlive a forwarder, as interfaces would.
+       outlive a forwarder, as interfaces would. Forwarders that are programs keep books of their own; they are asked
+       for their connections, and say nothing of pods.
 Place: `Ground.SIMULATED`.
 State: what is joined, by forwarder; the pods that exist.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import anyio.lowlevel
 
@@ -17,6 +20,11 @@ from nsm_sdk.api import Connection, Mechanism
 from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.lab.ground import Pinging, Way
 from nsm_sdk.mechanisms import Datapath, Joint, Link, SimulatedDatapath
+
+Told = Callable[[], Awaitable[Iterable[Mapping[str, Any]]]]
+End = tuple[str, str, list[str], list[str]]
+"""(pod, interface, addresses of this side, addresses of the other) of one end of a connection."""
+ANYWHERE = "*"
 
 
 class Books(SimulatedDatapath):
@@ -38,9 +46,10 @@ class Books(SimulatedDatapath):
 
 
 class SimulatedField:
-    """Implements `Field`."""
+    """Implements `Field`. `told`: what programs say of the connections that they join."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Told | None = None) -> None:
+        self._told = told
         self._pods: set[str] = set()
         self._books: dict[str, Books] = {}
 
@@ -59,7 +68,7 @@ class SimulatedField:
     async def links(self, url: str) -> list[Link]:
         if url not in self._pods:
             raise FailedPrecondition(f"namespace {url!r} is gone", hint="see that its pod is still there")
-        return [Link(name=name) for space, name, _, _ in self._ends() if space == url]
+        return [Link(name=name) for space, name, _, _ in await self._ends() if space == url]
 
     async def unlink(self, url: str, name: str) -> bool:
         for books in self._books.values():
@@ -80,8 +89,8 @@ class SimulatedField:
         return _SimulatedPinging(self, url, source, target)
 
     async def route_get(self, url: str, target: str, source: str = "") -> Way | None:
-        for space, name, mine, theirs in self._ends():
-            if space == url and target in theirs:
+        for space, name, mine, theirs in await self._ends():
+            if space in (url, ANYWHERE) and target in theirs:
                 return Way(interface=name, source=mine[0] if mine else "")
         return None
 
@@ -91,23 +100,29 @@ class SimulatedField:
     async def aclose(self) -> None:
         self._pods.clear()
 
-    def reaches(self, url: str, source: str, target: str) -> bool:
+    async def reaches(self, url: str, source: str, target: str) -> bool:
         """Whether a connection leads from `source` in that pod to `target` in a pod that exists."""
         return url in self._pods and any(
-            space == url and source in mine and target in theirs for space, _, mine, theirs in self._ends()
+            space in (url, ANYWHERE) and source in mine and target in theirs
+            for space, _, mine, theirs in await self._ends()
         )
 
-    def _ends(self) -> list[tuple[str, str, list[str], list[str]]]:
-        """(pod, interface, addresses of this side, addresses of the other) of both ends of every joint."""
-        found = []
+    async def _ends(self) -> list[End]:
+        found: list[End] = []
         for books in self._books.values():
             for joint in books.joints.values():
                 ip = joint.connection.context.ip_context
-                mine = [text.partition("/")[0] for text in ip.src_ip_addrs]
-                theirs = [text.partition("/")[0] for text in ip.dst_ip_addrs]
+                mine, theirs = _plain(ip.src_ip_addrs), _plain(ip.dst_ip_addrs)
                 for end, near, far in ((joint.near, mine, theirs), (joint.far, theirs, mine)):
                     found.append((_space(end), end.parameters.get("name", ""), near, far))
+        for line in await self._told() if self._told is not None else ():
+            mine, theirs = _plain(line.get("src", ())), _plain(line.get("dst", ()))
+            found += [(ANYWHERE, line.get("interface", ""), mine, theirs), (ANYWHERE, "", theirs, mine)]
         return found
+
+
+def _plain(addresses: Iterable[str]) -> list[str]:
+    return [text.partition("/")[0] for text in addresses]
 
 
 def _space(mechanism: Mechanism) -> str:
@@ -122,7 +137,7 @@ class _SimulatedPinging:
 
     async def echo(self, timeout: float) -> float | None:
         await anyio.lowlevel.checkpoint()
-        if self._field.reaches(*self._way):
+        if await self._field.reaches(*self._way):
             return 0.0
         await anyio.sleep(timeout)
         return None
