@@ -28,6 +28,8 @@ UNDO_TIME = 2.0
 """Seconds that undoing a failed first request, or finishing a close that was cut off, may take at a time."""
 UNDOING = frozenset({Cause.ROLLBACK, Cause.CLOSE})
 """What a hop that shuts down in good order still finishes."""
+CLOSE_FIRST = 0.2
+"""Share of the time of a reselect that closing the old may take; the request that follows cleans up what is left."""
 FIRST_RETRY = 1.0
 LAST_RETRY = 30.0
 """Pauses between attempts to close what is left over, doubling from the first to the last; seconds."""
@@ -243,7 +245,7 @@ class Begin(Element):
             return
         request = record.request()
         if post.cause is Cause.RESELECT:
-            await self._close_first(record, record.call(Cause.RESELECT, record.timeout))
+            await self._close_first(record, record.call(Cause.RESELECT, record.timeout * CLOSE_FIRST))
             # Established it stays: what is stored is what the next attempt starts from, too.
             record.established = True
             (post.edit or forget_endpoint)(request)
