@@ -88,6 +88,7 @@ def _established(state: Healing, event: Established, now: float) -> Step:
         plain=0,
         gone_since=math.inf,
         reselected=event.reselect,
+        reselected_at=now if event.reselect else state.reselected_at,
         echoes=state.echoes or event.reselect,
         posted=False,
     )
@@ -227,7 +228,8 @@ def _wish(state: Healing, now: float) -> Step:
 
 
 def _heard_reselect(state: Healing, now: float) -> Step:
-    if state.reselected or state.echoes or state.healing:
+    recent = now - state.reselected_at < state.policy.echo
+    if state.reselected or state.echoes or recent or state.healing:
         # What the last request of ours said comes back: no order.
         return _heard_up(state, now)
     return _begin(replace(state, reselects=True), Why.ORDER, "the path asks us to select anew", now)

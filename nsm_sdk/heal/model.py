@@ -104,6 +104,8 @@ class Policy:
     """The same for a connection that nothing checks, in seconds: it may well be dead."""
     plain_tries: int = 3
     """Failed requests, refresh included, before an unchecked connection is selected anew."""
+    echo: float = 30.0
+    """How long after a reselect of our own the state RESELECT_REQUESTED in an event is no order."""
     gone_grace: float = 30.0
     """How long an endpoint whose registration is gone is waited for while its data flows: registries restart, too."""
     doubt: float = 0.5
@@ -162,6 +164,8 @@ class Healing:
     """A close of ours is under way or was: a DOWN may be its echo until something else is heard."""
     reselected: bool = False
     """The last request that succeeded said RESELECT_REQUESTED."""
+    reselected_at: float = -math.inf
+    """When the last one that said so succeeded."""
     echoes: bool = False
     """That state may still come back in events."""
 
