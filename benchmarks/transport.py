@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one call costs over each transport, against a bare `grpc.aio` echo in the same run.
 
-Does:  interleaves rounds of bare echoes, our echoes and calls in process, and prints medians and ratios.
+Does:  interleaves rounds of bare echoes, our echoes and calls in process, over one hop and over three, and prints
+       medians and ratios. Ours carry a token of 300 characters and a deadline; the bare ones do not.
 Place: `python benchmarks/transport.py [rounds]`.
 State: none.
 """
@@ -24,7 +25,7 @@ from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Call, Chain, Element, Next, Role
 from nsm_sdk.transport import Dialer, listen
 
-CALLS = 200
+CALLS = 20
 SIZE = 1082
 
 
@@ -33,6 +34,19 @@ class Echo(Element):
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         return request.connection
+
+
+class Onward(Element):
+    """Sends every request on to the next hop."""
+
+    def __init__(self, dialer: Dialer, url: str) -> None:
+        self._dialer = dialer
+        self._url = url
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        far = self._dialer(self._url).connection
+        assert far is not None
+        return await far.request(Call(call.runtime, deadline=call.deadline), request)
 
 
 class Tokens:
@@ -90,18 +104,24 @@ async def main(rounds: int) -> None:
             }
             dialer = Dialer(Tokens())
             client = await stack.enter_async_context(Role("client", services=[dialer]).serving())
+            request = message()
             for url in (f"unix://{folder}/ours", "tcp://127.0.0.1:0", "inproc://bench"):
-                served = await stack.enter_async_context(
-                    Role("server", connection=Chain("echo", Echo())).serving(listen=[listen(url)])
-                )
-                found = dialer(served.urls[0]).connection
-                assert found is not None
-                request = message()
+                kind = url.partition(":")[0]
+                below: Element = Echo()
+                for hops in (1, 2, 3):
+                    one = url if kind == "tcp" else f"{url}{hops}"
+                    served = await stack.enter_async_context(
+                        Role(f"hop {hops}", connection=Chain("hop", below)).serving(listen=[listen(one)])
+                    )
+                    below = Onward(dialer, served.urls[0])
+                    found = dialer(served.urls[0]).connection
+                    assert found is not None
 
-                def ours(far: Next = found, request: Request = request) -> Awaitable[Any]:
-                    return far.request(client.call(timeout=10), request)
+                    def ours(far: Next = found) -> Awaitable[Any]:
+                        return far.request(client.call(timeout=10), request)
 
-                calls[url.partition(":")[0]] = ours
+                    if hops != 2:
+                        calls[kind if hops == 1 else f"{kind}, {hops} hops"] = ours
             times: dict[str, list[float]] = {name: [] for name in calls}
             for number in range(rounds + 1):
                 for name, call in calls.items():
@@ -118,4 +138,4 @@ async def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 10))
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 100))

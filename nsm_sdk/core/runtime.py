@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from nsm_sdk.core.clock import Clock, SystemClock
@@ -149,10 +150,13 @@ class Runtime:
     ) -> None:
         place = ""
         timer = self.timers.at(deadline, scope.cancel) if deadline < math.inf else None
-        error: NsmError = Unavailable(f"{what}: the hop was stopped", hop=self.name)
+        error: NsmError | None = None
         try:
             with scope:
                 try:
+                    if scope.cancel_called:
+                        # Cut off before it began: not even its first steps, the services may be gone.
+                        await anyio.lowlevel.checkpoint()
                     answer = await run(deadline)
                     if not result.done():
                         result.set_result(answer)
@@ -171,7 +175,7 @@ class Runtime:
             if self._closing:
                 self._idle.set()
             if not result.done():
-                result.set_exception(error)
+                result.set_exception(error or Unavailable(f"{what}: the hop was stopped", hop=self.name))
 
     def _ended(self, deadline: float, what: str, place: str) -> NsmError:
         if self.clock.now() >= deadline:
@@ -220,6 +224,12 @@ class Runtime:
             while self._streams:
                 await self._one_ends()
         return not self._calls
+
+    def cut_off(self) -> None:
+        """Take no more calls, and cancel those that run."""
+        self.refuse()
+        for scope in list(self._calls):
+            scope.cancel()
 
     def refuse(self) -> None:
         """Take no more calls; those that run go on."""

@@ -217,7 +217,7 @@ class GrpcCarrier:
         if isinstance(trail, bytes) and trail:
             return decode(status, text, trail, self.url)
         hop = attempt.call.runtime.name
-        if status is Status.DEADLINE_EXCEEDED and text == "Deadline Exceeded":
+        if status is Status.DEADLINE_EXCEEDED and text.rstrip(")").endswith("Deadline Exceeded"):
             what = f" {method.name}" if method is not None else ""
             return DeadlineExceeded(
                 f"{self.url} did not answer{what} in time", hop=hop, hint="the peer hangs, or needs more time"

@@ -63,6 +63,8 @@ def channel_options(settings: ChannelSettings) -> list[tuple[str, Any]]:
         ("grpc.http2.max_pings_without_data", 0),
         # Two dialers must not share a connection: tokens are per call, but limits and lifetimes are per dialer.
         ("grpc.use_local_subchannel_pool", 1),
+        # Whether to call again is decided by elements, which know what a call meant; it also costs time on every call.
+        ("grpc.enable_retries", 0),
         # Peers are named by their addresses; a proxy of the environment is for the web.
         ("grpc.enable_http_proxy", 0),
         ("grpc.service_config_disable_resolution", 1),
