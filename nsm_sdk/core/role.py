@@ -85,6 +85,8 @@ class Running:
         """End at once, as a crash would: nothing is drained, closed or unregistered."""
         self.runtime.killed = True
         if self._host is not None and not self._ended.is_set():
+            # Calls first: none may meet services that have stopped already.
+            self.runtime.cut_off()
             self._host.cancel()
 
     async def wait_ended(self) -> None:

@@ -10,10 +10,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from nsm_sdk.api import Connection, Request
-from nsm_sdk.core import Call, Chain, Element, Next, Role, Running, Runtime
+from nsm_sdk.core import Call, Chain, Element, Next, Role, Running, Runtime, Service
 from nsm_sdk.errors import Cancelled, DeadlineExceeded, Internal, NotFound, NsmError, Unavailable
 from nsm_sdk.testing import Park, VirtualClock, sample_request, settled, virtual_time
 
@@ -185,6 +186,41 @@ async def test_killed_in_the_turn_in_which_a_call_arrives() -> None:
         running.kill()
         with anyio.fail_after(1.0), pytest.raises(NsmError):
             await waiter
+
+
+@virtual_time
+async def test_no_call_of_a_killed_hop_meets_a_service_that_has_stopped() -> None:
+    met: list[bool] = []
+
+    class Lamp(Service):
+        lit = False
+
+        async def start(self, runtime: Runtime) -> None:
+            self.lit = True
+
+        async def stop(self) -> None:
+            self.lit = False
+
+    class Looks(Element):
+        def __init__(self) -> None:
+            self.lamp = Lamp()
+
+        async def request(self, call: Call, request: Request, next: Next) -> Connection:
+            for _ in range(5):
+                met.append(self.lamp.lit)
+                await anyio.lowlevel.checkpoint()
+            return await next.request(call, request)
+
+    for turns in range(4):
+        async with served(Looks()) as running:
+            waiter = asyncio.ensure_future(request(running, 60.0))
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            running.kill()
+            with pytest.raises(Unavailable):
+                await waiter
+    assert met
+    assert all(met)
 
 
 @virtual_time
