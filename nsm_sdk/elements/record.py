@@ -50,6 +50,7 @@ class Record:
 
     __slots__ = (
         "attempts",
+        "closing_since",
         "conn",
         "established",
         "events",
@@ -85,6 +86,8 @@ class Record:
         self.posts: dict[Cause, Post] = {}
         self.retry: Timer | None = None
         self.attempts = 0
+        self.closing_since = 0.0
+        """Wall time of the first attempt to close that left something."""
 
     def remember(self, call: Call, preferences: bytes, conn: Connection) -> None:
         """A request has succeeded: this is what refreshes and closes start from."""
@@ -118,7 +121,10 @@ class Record:
         """Wall time after which nobody downstream holds anything for this connection, as far as its path tells."""
         segments = () if self.conn is None else self.conn.connection().path.path_segments
         times = [at for segment in segments if (at := expiry(segment)) is not None]
-        return max(times, default=self.runtime.clock.wall() + DEFAULT_TIMEOUT)
+        if not self.attempts:
+            self.closing_since = self.runtime.clock.wall()
+        # Where nobody says, a fixed time: one counted from now would never come.
+        return max(times, default=self.closing_since + DEFAULT_TIMEOUT)
 
     def stop_retry(self) -> None:
         """No further attempt to close what an earlier close has left."""
