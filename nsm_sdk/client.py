@@ -10,7 +10,7 @@ State: the open connections.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -22,7 +22,7 @@ from nsm_sdk.chains import nsc
 from nsm_sdk.core import Call, Cause, Clock, Dial, Element, Next, Observer, Role, Running, Service
 from nsm_sdk.elements import Retry
 from nsm_sdk.errors import ProgrammingError
-from nsm_sdk.heal.happenings import Happenings, Stream
+from nsm_sdk.heal import Heal, Stream
 from nsm_sdk.mechanisms import KernelClient
 from nsm_sdk.security import Insecure, Source, TokenGenerator
 from nsm_sdk.transport import Dialer
@@ -105,7 +105,7 @@ class Client:
     `identity`: who calls.
     `namespace`: URL of the network namespace that gets the interfaces, default our own.
     `labels`: added to every connection.
-    `heal`: the elements that watch and repair, default one that believes the control plane; give it a probe to ask the
+    `heal`: what watches and repairs, default one that believes the control plane; give it a probe, and it asks the
     datapath first.
     """
 
@@ -118,15 +118,15 @@ class Client:
         identity: Source | None = None,
         namespace: str = "",
         labels: Mapping[str, str] | None = None,
-        heal: Sequence[Element] | None = None,
-        happenings: Happenings | None = None,
+        heal: Heal | None = None,
         dial: Dial | None = None,
     ) -> None:
         self.name = name
         self.manager = manager
         self.timeout = timeout
         self.labels = dict(labels or {})
-        self.happenings = happenings or Happenings()
+        self.heal = heal or Heal(namespace=namespace)
+        self.happenings = self.heal.happenings
         tokens = TokenGenerator(identity or Insecure("nsc", name))
         services: list[Service] = [tokens]
         if dial is None:
@@ -141,7 +141,7 @@ class Client:
             dial=dial,
             retry=Retry(per_try=timeout, pause=0.05, longest=2.0),
             told=self._told,
-            heal=heal or (),
+            heal=[self.heal],
             services=services,
         )
         self._open: dict[str, OpenConnection] = {}
@@ -172,7 +172,7 @@ class Client:
             return
         try:
             for connection in list(self._open.values()):
-                await self._close_quietly(connection)
+                await self._close_quietly(connection.connection)
         finally:
             stack, self._stack, self._running = self._stack, None, None
             with anyio.CancelScope(shield=True):
@@ -204,11 +204,18 @@ class Client:
         request = Request(connection=Connection(id=id or str(uuid.uuid4()), network_service=parsed.service))
         request.mechanism_preferences.append(parsed.mechanism())
         request.connection.labels.update({**self.labels, **(labels or {}), **parsed.labels})
-        connection = await self.open(request, timeout=timeout)
+        try:
+            connection = await self.open(request, timeout=timeout)
+        except BaseException as error:
+            # The answer may have come in the very moment in which we were cancelled; then nobody else would close it.
+            if not isinstance(error, Exception) or request.connection.id in self._open:
+                await self._close_quietly(request.connection)
+            raise
         try:
             yield connection
         finally:
-            await self._close_quietly(connection)
+            if connection.id in self._open:
+                await self._close_quietly(connection.connection)
 
     async def open(self, request: Request, *, timeout: float | None = None) -> OpenConnection:
         """Open the connection of a request of your own; it stays open until `close` or the client's end."""
@@ -244,12 +251,12 @@ class Client:
         assert chain is not None
         return chain
 
-    async def _close_quietly(self, connection: OpenConnection) -> None:
+    async def _close_quietly(self, conn: Connection) -> None:
         """Close whatever happens around; `Begin` goes on trying for what could not be closed now."""
-        if self._running is None or connection.id not in self._open:
+        if self._running is None:
             return
         with anyio.move_on_after(CLOSE_TIME + 1, shield=True):
-            await self.close(connection.connection, timeout=CLOSE_TIME)
+            await self.close(conn, timeout=CLOSE_TIME)
 
     def _told(self, cause: Cause, snapshot: Snapshot, is_open: bool) -> None:
         if not is_open:

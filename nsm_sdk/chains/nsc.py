@@ -30,8 +30,8 @@ def nsc(
     """A client called `name` of the manager at the URL `manager`.
 
     `elements` are the client's own, close to the wire: they see the request as it leaves and the answer as it comes.
-    `retry` repeats requests that fail; `told` hears of every change; `heal` are
-    the elements that watch and repair; `environment` may hold NODE_NAME, POD_NAME and CLUSTER_NAME, which become labels.
+    `retry` repeats requests that fail; `told` hears of every change; `heal` are the elements that watch and repair;
+    `environment` may hold NODE_NAME, POD_NAME and CLUSTER_NAME, which become labels.
     """
     return Role(
         name,
