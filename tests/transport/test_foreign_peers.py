@@ -241,7 +241,7 @@ async def test_more_or_fewer_messages_than_the_method_takes(tmp_path: Path) -> N
     async with pair("grpc-unix", tmp_path) as p, channel(p.url) as plain:
         for messages in ([], [b"", b""]):
             stub: Any = plain.stream_stream(NETWORK_SERVICE_REQUEST.path)
-            call = stub(iter(messages), timeout=2)
+            call = stub(iter(messages), timeout=0.3)
             await call.code()
         assert await p.request() == Connection()
         assert p.server.runtime.calls == 0
