@@ -25,12 +25,13 @@ from nsm_sdk.registry.matching import (
     select_forwarders,
     service_matches,
 )
+from nsm_sdk.registry.memory import Memory
 from nsm_sdk.registry.names import unique_name
 from nsm_sdk.registry.path import AuthPath, parse_path
 from nsm_sdk.registry.refresh import Refresh
 from nsm_sdk.registry.retry import Retry
 from nsm_sdk.registry.round_robin import RoundRobin
-from nsm_sdk.registry.store import Memory, MemoryStore
+from nsm_sdk.registry.store import MemoryStore
 from nsm_sdk.registry.swap_ip import SwapIP
 from nsm_sdk.registry.update_path import TokenSource, UpdatePath
 

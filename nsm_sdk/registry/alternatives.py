@@ -15,7 +15,15 @@ from dataclasses import dataclass
 
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Call, Next, cleanup_time
-from nsm_sdk.errors import NsmError, ProgrammingError, Status, from_status
+from nsm_sdk.errors import (
+    InvalidRequest,
+    NsmError,
+    PermissionDenied,
+    ProgrammingError,
+    Status,
+    Unauthenticated,
+    from_status,
+)
 
 logger = logging.getLogger("nsm_sdk.registry")
 
@@ -78,7 +86,8 @@ async def try_each(
 ) -> tuple[Option, Connection]:
     """Who took the connection, and the answer. `edit` changes the copy that one option gets.
 
-    The error of the only option as it is; else one that lists all, with the status of the last.
+    The error of the only option as it is; else one that lists all, with the status of the last. A request that one
+    calls invalid is offered to nobody else.
     """
     errors: list[tuple[Option, Exception]] = []
     clock = call.runtime.clock
@@ -91,10 +100,11 @@ async def try_each(
         call.url = option.url
         try:
             answer = await next.request(call, attempt)
-        except ProgrammingError:
-            raise
+        except (InvalidRequest, ProgrammingError):
+            raise  # nobody else could do better
         except (NsmError, TimeoutError) as error:
-            failures.add(option.name, clock.now())
+            if not isinstance(error, (PermissionDenied, Unauthenticated)):
+                failures.add(option.name, clock.now())
             errors.append((option, error))
             logger.info("%s: %s %r at %s failed: %s", call.runtime.name, what, option.name, option.url, error)
             if call.remaining() <= 0:

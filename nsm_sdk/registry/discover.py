@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Request
 from nsm_sdk.core import Call, Element, Next, Slot
-from nsm_sdk.errors import NoCandidate, NsmError
+from nsm_sdk.errors import InvalidRequest, NoCandidate, NsmError
 from nsm_sdk.registry.alternatives import Option
 from nsm_sdk.registry.candidates import Candidates
 from nsm_sdk.registry.matching import select_endpoints, why_not
@@ -129,10 +129,13 @@ class Discover(Element):
 
 
 async def find_service(candidates: Candidates, call: Call, conn: Connection) -> NetworkService:
-    """The service that a connection asks for. NoCandidate if there is none, or only one with another payload."""
+    """The service that a connection asks for.
+
+    InvalidRequest if it names none; NoCandidate if there is none of the name, or only one with another payload.
+    """
     name = conn.network_service
     if not name:
-        raise NoCandidate(
+        raise InvalidRequest(
             "the request names no network service", hint="set `network_service`, or the endpoint's name as well"
         )
     service = await candidates.service(call, name)

@@ -2,25 +2,20 @@
 """Entries in memory.
 
 Does:  `MemoryStore` holds entries as bytes, indexed by name, by service and by payload, and tells watchers what
-       changes; nothing is lost between the snapshot that opens a watch and the changes after it. `Memory` is the
-       element that keeps what passes it in a store.
-Place: `Memory` is the last element of a registry, or of a manager without one.
+       changes; nothing is lost between the snapshot that opens a watch and the changes after it.
+Place: held by `Memory`.
 State: the entries and the watchers of one store.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any, Generic
 
-from nsm_sdk.core import Call, E, Found, Kind, Query, RegistryElement, RegistryNext, Runtime, Service
+from nsm_sdk.core import E, Found, Kind, Runtime, Service
 from nsm_sdk.errors import InvalidRequest, Unavailable
 from nsm_sdk.registry.facets import Facet, matcher_of
 from nsm_sdk.registry.watchers import ANYTHING, Audience, Change
-
-_BREATH = 256
-"""Entries of one find before other tasks get a turn."""
 
 
 class _Item:
@@ -193,40 +188,3 @@ class MemoryStore(Service, Generic[E]):
 
 def _stopping() -> Unavailable:
     return Unavailable("the registry is shutting down", hint="register and look again when it is back")
-
-
-class Memory(RegistryElement[E]):
-    """Keeps entries in a store of its own, or in one that others share.
-
-    Several kinds of chains may hold the same store; a store is served by one role at a time.
-    """
-
-    def __init__(self, kind: Kind[E], store: MemoryStore[E] | None = None) -> None:
-        self._kind = kind
-        self.store: MemoryStore[E] = MemoryStore(kind) if store is None else store
-
-    async def register(self, call: Call, entry: E, next: RegistryNext[E]) -> E:
-        if not entry.name:
-            raise InvalidRequest(f"a {self._kind.label} needs a name", hint="set the field `name`")
-        registered = await next.register(call, entry)
-        self.store.put(registered)
-        return registered
-
-    async def unregister(self, call: Call, entry: E, next: RegistryNext[E]) -> None:
-        self.store.remove(entry.name)
-        await next.unregister(call, entry)
-
-    async def find(self, call: Call, query: Query[E], next: RegistryNext[E]) -> AsyncGenerator[Found[E], None]:
-        """Own entries only: whatever stands below a store registers, but is not asked."""
-        if not query.watch:
-            for count, entry in enumerate(self.store.find(query.entry), 1):
-                yield Found(entry)
-                if not count % _BREATH:
-                    await asyncio.sleep(0)
-            return
-        stream = self.store.watch(query.entry)
-        try:
-            async for found in stream:
-                yield found
-        finally:
-            await stream.aclose()

@@ -23,6 +23,7 @@ from nsm_sdk.errors import (
     Cancelled,
     DeadlineExceeded,
     Exhausted,
+    InvalidRequest,
     NoCandidate,
     NsmError,
     PermissionDenied,
@@ -266,7 +267,7 @@ async def test_nothing_there() -> None:
         with pytest.raises(NoCandidate, match="'service-2' is not registered"):
             await bench.request(request, timeout=15)
         request.connection.network_service = ""
-        with pytest.raises(NoCandidate, match="names no network service"):
+        with pytest.raises(InvalidRequest, match="names no network service"):
             await bench.request(request, timeout=15)
         registry.endpoints.put(nse("nse-1", "service-1"))
         await settled()

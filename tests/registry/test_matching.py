@@ -23,7 +23,8 @@ from nsm_sdk.registry.matching import (
     select_forwarders,
     why_not,
 )
-from nsm_sdk.registry.template import NO_VALUE, render
+from nsm_sdk.registry.template import render
+from nsm_sdk.registry.template_values import NO_VALUE
 from tests.registry.test_store import ENTRIES, nse
 
 WORDS = st.sampled_from(("a", "b", "c"))
