@@ -9,6 +9,7 @@ State: sockets that a probe shares among connections, while it is served.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeAlias, TypeVar
@@ -154,6 +155,21 @@ class Probe(Service):
     def follow(self, runtime: Runtime, target: Target, tell: Tell) -> Cancel | None:
         """Tell of changes when they happen; None where this probe only checks when asked."""
         return None
+
+
+def identity(namespace: str | int) -> tuple[int, int]:
+    """Which namespace that is now (device, inode); a name may come to mean another. OSError when there is none.
+
+    An open socket keeps its namespace alive, so that its answers prove nothing when the name has gone.
+    """
+    if namespace == "":
+        return (0, 0)
+    if isinstance(namespace, int):
+        found = os.fstat(namespace)
+    else:
+        path = namespace.removeprefix("file://")
+        found = os.stat(path if path.startswith("/") else f"/run/netns/{path}")
+    return found.st_dev, found.st_ino
 
 
 def here(namespace: str | int, fn: Callable[[], T], /) -> T:

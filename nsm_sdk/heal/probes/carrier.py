@@ -9,6 +9,7 @@ State: one stream of events per namespace, while somebody follows it.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import logging
@@ -41,6 +42,7 @@ SETTLE = 0.01
 AGAIN = 1.0
 """Seconds before a stream of events that ended is opened again."""
 _SIOCGIFFLAGS = 0x8913
+_SIOCETHTOOL, _GLINK = 0x8946, 0x0A
 _UP, _RUNNING = 0x1, 0x40
 _TROUBLE = frozenset({"down", "deleted", "address-removed", "lost"})
 
@@ -57,7 +59,7 @@ def look(interface: str, sources: tuple[str, ...]) -> str:
         (flags,) = struct.unpack_from("=H", answer, 16)
         if not flags & _UP:
             return f"link {interface} is down"
-        if not flags & _RUNNING:
+        if not _has_carrier(channel, interface, bool(flags & _RUNNING)):
             return f"link {interface} has no carrier"
     for source in sources:
         family = socket.AF_INET6 if ":" in source else socket.AF_INET
@@ -68,6 +70,17 @@ def look(interface: str, sources: tuple[str, ...]) -> str:
                 if error.errno == errno.EADDRNOTAVAIL and not _tentative(source):
                     return f"address {source} is not on link {interface} any more"
     return ""
+
+
+def _has_carrier(channel: socket.socket, interface: str, running: bool) -> bool:
+    """The kernel sets the flag "running" up to a second late; the driver knows at once, where it can be asked."""
+    value = ctypes.create_string_buffer(struct.pack("=II", _GLINK, 0), 8)
+    asked = struct.pack("@16sP16x", interface.encode()[:15], ctypes.addressof(value))
+    try:
+        fcntl.ioctl(channel, _SIOCETHTOOL, asked)
+    except OSError:
+        return running
+    return bool(struct.unpack("=II", value.raw)[1])
 
 
 def _tentative(source: str) -> bool:

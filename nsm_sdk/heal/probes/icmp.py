@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from nsm_sdk.core import Runtime, Timer
 from nsm_sdk.errors import NsmError
-from nsm_sdk.heal.probes.base import ALIVE, Cancel, Inside, Probe, Target, Tell, Verdict, entering, here
+from nsm_sdk.heal.probes.base import ALIVE, Cancel, Inside, Probe, Target, Tell, Verdict, entering, here, identity
 
 logger = logging.getLogger("nsm_sdk.heal")
 
@@ -85,7 +85,8 @@ class _Way:
 class Channel:
     """One socket and who waits for answers on it."""
 
-    def __init__(self, channel: socket.socket, family: int, raw: bool) -> None:
+    def __init__(self, channel: socket.socket, family: int, raw: bool, namespace: tuple[int, int] = (0, 0)) -> None:
+        self.namespace = namespace
         self.pending: dict[int, Callable[[], None]] = {}
         self.raw = raw
         self._socket = channel
@@ -180,10 +181,7 @@ class _Check:
             self._send()
             return
         silent = ", ".join(way.text for _, way in self._open.values())
-        channels = {id(channel): channel for channel, _ in self._open.values()}
         self._end(Verdict(False, self._error or f"no answer to pings {silent}"))
-        for channel in channels.values():
-            self._probe.suspect(channel)
 
     def _end(self, verdict: Verdict) -> None:
         tell = self._tell
@@ -253,15 +251,6 @@ class Icmp(Probe):
             return runtime.after(0.0, lambda: tell(Verdict(True, "no pair of addresses to ping"))).cancel
         return _Check(self, runtime, ways, timeout, tell).cancel
 
-    def suspect(self, channel: Channel) -> None:
-        """A check failed: the namespace may have been made anew under the same name."""
-        if channel.pending:
-            return
-        for key, known in list(self._channels.items()):
-            if known is channel and key[0] != "":
-                del self._channels[key]
-                channel.close()
-
     def _way(self, src: str, dst: str) -> _Way:
         way = self._ways.get((src, dst))
         if way is None:
@@ -272,10 +261,27 @@ class Icmp(Probe):
 
     def _channel(self, namespace: str | int, family: int) -> Channel:
         channel = self._channels.get((namespace, family))
+        if channel is not None and namespace != "":
+            channel = self._still(channel, namespace, family)
         if channel is None:
             opened, raw = self._inside(namespace, lambda: open_socket(family))
-            channel = self._channels[namespace, family] = Channel(opened, family, raw)
+            channel = self._channels[namespace, family] = Channel(opened, family, raw, identity(namespace))
         return channel
+
+    def _still(self, channel: Channel, namespace: str | int, family: int) -> Channel | None:
+        """The channel, if the namespace is the one it was opened in. OSError when that is gone."""
+        try:
+            if identity(namespace) == channel.namespace:
+                return channel
+        except OSError:
+            self._drop(channel, namespace, family)
+            raise
+        self._drop(channel, namespace, family)
+        return None
+
+    def _drop(self, channel: Channel, namespace: str | int, family: int) -> None:
+        del self._channels[namespace, family]
+        channel.close()
 
 
 def _family(address: str) -> int:
