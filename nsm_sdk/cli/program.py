@@ -198,7 +198,13 @@ def _handle_signals(loop: asyncio.AbstractEventLoop, program: Program, events: L
         loop.call_soon_threadsafe(program.stop)
 
     for number in SIGNALS:
+        # The loop's own handler does nothing but wake it: a signal that arrives just before it sleeps would be lost.
+        loop.add_signal_handler(number, _nothing_to_do)
         signal.signal(number, told)
+
+
+def _nothing_to_do() -> None:
+    """`told` has done it."""
 
 
 def _leave(events: Lines, logs: Lines) -> NoReturn:
