@@ -45,6 +45,8 @@ class UpdatePath(Element):
         return answer
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
+        if not self.opens and not conn.path.path_segments:
+            return  # every connection of this hop has a path, so this is none of them; closing nothing is no error
         self._step(call, conn)
         await next.close(call, conn)
 

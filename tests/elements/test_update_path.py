@@ -113,3 +113,13 @@ async def test_a_path_that_cannot_be_right_is_refused(index: int, conn_id: str, 
 async def test_a_hop_where_no_path_begins_refuses_a_request_without_one() -> None:
     with pytest.raises(InvalidRequest, match="has no path"):
         await drive(UpdatePath("nsmgr", opens=False), request=Request(connection=Connection(id="c")), check=False)
+
+
+@virtual_time
+async def test_a_close_without_a_path_means_no_connection_of_this_hop() -> None:
+    probe = Probe()
+    async with rig(UpdatePath("nsmgr-x", opens=False), probe, check=False) as bench:
+        await bench.close(Connection(id="c1"))
+        assert not probe.seen.calls
+        with pytest.raises(InvalidRequest, match="no path"):
+            await bench.request(Request(connection=Connection(id="c1")))
