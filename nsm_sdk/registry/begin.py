@@ -37,7 +37,7 @@ from nsm_sdk.registry.record import Post, Record
 logger = logging.getLogger("nsm_sdk.registry")
 
 UNDO_TIME = 2.0
-"""Seconds for undoing a first registration that failed."""
+"""Seconds for undoing a first registration that failed, or finishing an unregistration that was cut off."""
 
 
 class Begin(RegistryElement[E]):
@@ -73,7 +73,7 @@ class Begin(RegistryElement[E]):
             return registered
         except BaseException:
             if not record.established:
-                handed_over = self._undo_later(record) if self._undoes else False
+                handed_over = self._finish_later(record, Cause.ROLLBACK) if self._undoes else False
                 if not handed_over:
                     self._forget(record)
             raise
@@ -82,13 +82,18 @@ class Begin(RegistryElement[E]):
                 self._locks.release(name)
 
     async def unregister(self, call: Call, entry: E, next: RegistryNext[E]) -> None:
-        """An entry that is not known here may be known below: this hop may have been restarted."""
+        """An entry that is not known here may be known below: this hop may have been restarted.
+
+        After an error the name is still known, so that the caller can try again; after a cancellation it is finished
+        without the caller.
+        """
         name = entry.name
         if not name:
             return
         await self._locks.acquire(name)
+        handed_over = False
+        record = self._records.get(name)
         try:
-            record = self._records.get(name)
             if record is None:
                 call.state = State()
                 await next.unregister(call, entry)
@@ -97,9 +102,15 @@ class Begin(RegistryElement[E]):
             stored = record.entry()
             if entry.path_ids:
                 stored.path_ids[:] = entry.path_ids
-            await self._close(record, call, stored)
+            await record.next.unregister(call, stored)
+            self._forget(record)
+        except BaseException as error:
+            if record is not None and not isinstance(error, Exception):
+                handed_over = self._finish_later(record, Cause.CLOSE)
+            raise
         finally:
-            self._locks.release(name)
+            if not handed_over:
+                self._locks.release(name)
 
     async def _close(self, record: Record[E], call: Call, stored: E) -> None:
         """Unregister below; the record goes whatever comes of it, because what is left below expires."""
@@ -118,7 +129,7 @@ class Begin(RegistryElement[E]):
 
     # -- what runs by itself ----------------------------------------------------------------------------------------
 
-    def _undo_later(self, record: Record[E]) -> bool:
+    def _finish_later(self, record: Record[E], cause: Cause) -> bool:
         """Unregister below in a task of its own that takes over the lock; False when this hop has been killed."""
         if record.runtime.killed:
             return False
@@ -126,14 +137,14 @@ class Begin(RegistryElement[E]):
         async def run() -> None:
             try:
                 with cleanup_time(UNDO_TIME):
-                    await self._close(record, record.call(Cause.ROLLBACK, UNDO_TIME), record.entry())
+                    await self._close(record, record.call(cause, UNDO_TIME), record.entry())
             except Exception as error:
-                logger.info("%s: undoing the registration of %r: %s", record.runtime.name, record.name, error)
+                logger.info("%s: %s of %r: %s", record.runtime.name, cause, record.name, error)
             finally:
                 self._forget(record)
                 self._locks.release(record.name)
 
-        self._spawn(record, Cause.ROLLBACK, run)
+        self._spawn(record, cause, run)
         return True
 
     def post(self, record: Record[E], cause: Cause, done: Done | None, still: Still | None = None) -> None:

@@ -102,9 +102,10 @@ class Expire(RegistryElement[NetworkServiceEndpoint]):
     async def unregister(
         self, call: Call, entry: NetworkServiceEndpoint, next: RegistryNext[NetworkServiceEndpoint]
     ) -> None:
+        # Only then: what could not be unregistered now still expires.
+        await next.unregister(call, entry)
         self._stop(call)
         self._answered.pop(call)
-        await next.unregister(call, entry)
 
     def _stop(self, call: Call) -> None:
         timer = self._timer.pop(call)

@@ -176,6 +176,25 @@ async def test_a_refresh_that_fails_changes_nothing() -> None:
 
 
 @virtual_time
+async def test_an_unregistration_that_fails_can_be_repeated_and_else_expires() -> None:
+    probe: RegistryFailTimes[NetworkServiceEndpoint] = RegistryFailTimes(2, Unavailable("gone"), verb="unregister")
+    bypass = LocalBypass("tcp://manager:1")
+    async with bench(Begin(NSE), Expire(60), bypass, probe=probe) as b:
+        for name in "ab":
+            await b.register(nse(name, "svc", url="tcp://1:1"))
+            with pytest.raises(Unavailable):
+                await b.unregister(nse(name))
+            assert name in b.running.find(Begin).names()
+        await b.unregister(nse("a"))
+        assert list(bypass.urls()) == ["b"]
+        probe.times = 99
+        await asyncio.sleep(61)
+        assert bypass.urls() == {}
+        assert len(b.running.find(Begin)) == 0
+        assert len(b.running.runtime.timers) == 0
+
+
+@virtual_time
 async def test_names() -> None:
     async with bench(Begin(NSE)) as b:
         with pytest.raises(InvalidRequest):
