@@ -78,8 +78,8 @@ class Heal(Element):
         self.offer_addresses = offer_addresses
         self.namespace = namespace
         self.closes = closes
-        self.journals = journals or Journals()
-        self.happenings = happenings or Happenings()
+        self.journals = Journals() if journals is None else journals
+        self.happenings = Happenings() if happenings is None else happenings
         self._follower = follower or Follower()
         self._dice = random.Random(seed)
         self._held: Slot[Held] = Slot("heal")
