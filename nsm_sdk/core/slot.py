@@ -38,26 +38,33 @@ class Slot(Generic[T]):
     def __init__(self, name: str) -> None:
         self.name = name
 
+    # Written out three times: a call of a helper would be half of what these cost.
     def get(self, call: Call) -> T | None:
         """The value of this connection, or None."""
-        value: T | None = self._state(call).get(self)
+        state = call.state
+        if state is None:
+            raise self._no_state()
+        value: T | None = state.get(self)
         return value
 
     def set(self, call: Call, value: T) -> T:
         """Replace the value; answers it."""
-        self._state(call)[self] = value
+        state = call.state
+        if state is None:
+            raise self._no_state()
+        state[self] = value
         return value
 
     def pop(self, call: Call) -> T | None:
         """Remove and answer the value, or None."""
-        value: T | None = self._state(call).pop(self, None)
-        return value
-
-    def _state(self, call: Call) -> State:
         state = call.state
         if state is None:
-            raise ProgrammingError(f"slot {self.name!r} used where no Begin opened the connection's state")
-        return state
+            raise self._no_state()
+        value: T | None = state.pop(self, None)
+        return value
+
+    def _no_state(self) -> ProgrammingError:
+        return ProgrammingError(f"slot {self.name!r} used where no Begin opened the connection's state")
 
     def __repr__(self) -> str:
         return f"Slot({self.name!r})"
