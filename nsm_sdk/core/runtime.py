@@ -192,8 +192,8 @@ class Runtime:
     def explain(self, error: Exception) -> NsmError:
         """The error with hop and element filled in, as a peer may read it."""
         if isinstance(error, NsmError):
-            if not error.hop:
-                error.hop = self.name
+            error.hop = error.hop or self.name
+            if error.hop == self.name:
                 error.element = error.element or where(error.__traceback__)
             return error
         place = where(error.__traceback__)

@@ -120,7 +120,9 @@ def where(traceback: TracebackType | None) -> str:
         code = traceback.tb_frame.f_code
         if code.co_argcount and code.co_varnames[0] == "self":
             owner = traceback.tb_frame.f_locals.get("self")
-            if isinstance(owner, Layer) and code.co_name in owner.verbs:
-                place = f"{type(owner).__name__}.{code.co_name}"
+            # A layer that binds a verb by itself does its work in a method of that name with an underscore.
+            verb = code.co_name.removeprefix("_")
+            if isinstance(owner, Layer) and verb in owner.verbs:
+                place = f"{type(owner).__name__}.{verb}"
         traceback = traceback.tb_next
     return place
