@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from nsm_sdk.api import Connection, Request, Snapshot
 from nsm_sdk.core import Bound, Call, Dial, Element, Next, Slot, cleanup_time, narrowed
-from nsm_sdk.errors import DeadlineExceeded, FailedPrecondition, NsmError, Unavailable, Unimplemented
+from nsm_sdk.errors import DeadlineExceeded, FailedPrecondition, InvalidRequest, NsmError, Unavailable, Unimplemented
 
 logger = logging.getLogger("nsm_sdk.elements")
 
@@ -72,6 +72,10 @@ class Connect(Element):
             # Left in the slot on purpose: Begin closes again while the peer's token lives.
             logger.warning("%s: %s could not be told to close %s: %s", call.runtime.name, far.url, conn.id, error)
             return
+        except InvalidRequest:
+            # Refused as malformed: nothing can be held there under these ids, and asking again changes nothing.
+            FAR.pop(call)
+            raise
         FAR.pop(call)
 
     def _guess(self, call: Call, conn: Connection) -> Far | None:
