@@ -110,9 +110,10 @@ class Node:
         """A new pod."""
         return await self.cluster.make_pod(name)
 
-    async def client(self, name: str, *elements: Element, pod: Pod | None = None) -> LabClient:
+    async def client(self, name: str, *elements: Element, pod: Pod | None = None, kernel: bool = True) -> LabClient:
         """A client with a pod of its own, unless one is given. It runs in this process in every mode, so that its
-        calls can be made one by one; `elements` are its own."""
+        calls can be made one by one; `elements` are its own, above the one that asks for a kernel interface in the pod
+        (without `kernel` there is none)."""
         cluster = self.cluster
         inside = pod or await self.pod(name)
 
@@ -121,7 +122,7 @@ class Node:
             role = chains.nsc(
                 name,
                 *elements,
-                KernelClient(namespace=inside.url),
+                *([KernelClient(namespace=inside.url)] if kernel else []),
                 manager=self.manager.url,
                 dial=dial,
                 services=[tokens, dial],
