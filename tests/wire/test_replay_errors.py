@@ -49,7 +49,7 @@ async def test_the_manager() -> None:
 async def test_the_forwarder() -> None:
     stage = Stage(RECORDING, "forwarder-1", ignore=("mechanism", "mechanismPreferences", "metrics"))
     async with stage.set(), stage.playing(forwarder(stage)), Registrant(stage).serving() as registrant:
-        await stage.play(actions={1: registrant.registers(1)}, until=end(stage))
+        await stage.play(actions=registrant.actions(), until=end(stage))
     stage.check()
 
 

@@ -38,7 +38,7 @@ async def test_the_forwarder() -> None:
     # The recorded forwarder makes no interface, and so speaks of no mechanism.
     stage = Stage(RECORDING, "forwarder-1", ignore=("mechanism", "mechanismPreferences", "metrics"))
     async with stage.set(), stage.playing(forwarder(stage)), Registrant(stage).serving() as registrant:
-        await stage.play(actions={1: registrant.registers(1)})
+        await stage.play(actions=registrant.actions())
     stage.check()
 
 
@@ -46,7 +46,7 @@ async def test_the_endpoint() -> None:
     stage = Stage(RECORDING, "nse-1")
     role = endpoint(stage, PointToPointIpam("172.16.0.96/27"))
     async with stage.set(), stage.playing(role), Registrant(stage).serving() as registrant:
-        await stage.play(actions={7: registrant.registers(7), 43: registrant.unregister})
+        await stage.play(actions=registrant.actions())
     stage.check()
 
 

@@ -47,7 +47,7 @@ async def test_the_manager() -> None:
 async def test_the_forwarder() -> None:
     stage = Stage(RECORDING, "forwarder-1", ignore=("mechanism", "mechanismPreferences", "metrics"))
     async with stage.set(), stage.playing(forwarder(stage)), Registrant(stage).serving() as registrant:
-        await stage.play(actions={1: registrant.registers(1)}, hooks={death(stage): stage.peers["nse-1"].stop})
+        await stage.play(actions=registrant.actions(), hooks={death(stage): stage.peers["nse-1"].stop})
     stage.check()
 
 
@@ -55,5 +55,5 @@ async def test_the_endpoint() -> None:
     stage = Stage(RECORDING, "nse-1")
     role = endpoint(stage, PointToPointIpam("10.0.1.0/24"))
     async with stage.set(), stage.playing(role), Registrant(stage).serving() as registrant:
-        await stage.play(actions={7: registrant.registers(7)}, until=death(stage))
+        await stage.play(actions=registrant.actions(), until=death(stage))
     stage.check()

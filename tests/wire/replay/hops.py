@@ -52,7 +52,7 @@ def forwarder(stage: Stage) -> Role:
     tokens, dial = identity(stage.hop)
     return chains.forwarder(
         stage.hop,
-        manager=stage.peers["nsmgr-1"].url,
+        manager=stage.manager.url,
         dial=dial,
         tokens=tokens,
         datapath=SimulatedDatapath(),
@@ -69,7 +69,7 @@ def endpoint(stage: Stage, *elements: Element) -> Role:
 def client(stage: Stage, *, heal: Sequence[Element] = ()) -> Role:
     """Our client, that makes each request once."""
     tokens, dial = identity(stage.hop)
-    return chains.nsc(stage.hop, manager=stage.peers["nsmgr-1"].url, dial=dial, heal=heal, services=[tokens, dial])
+    return chains.nsc(stage.hop, manager=stage.manager.url, dial=dial, heal=heal, services=[tokens, dial])
 
 
 class Registrant:
@@ -77,7 +77,7 @@ class Registrant:
 
     def __init__(self, stage: Stage) -> None:
         tokens, dial = identity(stage.hop)
-        self.role = chains.registrant(stage.hop, manager=stage.peers["nsmgr-1"].url, dial=dial, services=[tokens, dial])
+        self.role = chains.registrant(stage.hop, manager=stage.manager.url, dial=dial, services=[tokens, dial])
         self._stage = stage
         self._entry = NetworkServiceEndpoint()
         self._running: Running | None = None
@@ -98,6 +98,16 @@ class Registrant:
             self._entry = await nse.register(self._running.call(timeout=PATIENCE), entry)
 
         return act
+
+    def actions(self) -> dict[int, Action]:
+        """All registrations that are recorded of this hop, and the unregistrations."""
+        found: dict[int, Action] = {}
+        for one in self._stage.script.calls_of(self._stage.hop):
+            if one.method.name == "Register":
+                found[one.number] = self.registers(one.number)
+            elif one.method.name == "Unregister":
+                found[one.number] = self.unregister
+        return found
 
     async def unregister(self) -> None:
         """Take it back."""

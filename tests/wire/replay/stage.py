@@ -94,6 +94,11 @@ class Stage:
                 for channel in self._channels.values():
                     await channel.close()
 
+    @property
+    def manager(self) -> Peer:
+        """The manager that our hop calls."""
+        return next(peer for name, peer in self.peers.items() if name.startswith("nsmgr"))
+
     def made_up(self, recorded: str) -> bool:
         """Whether an id in the recording is one that a hop has generated."""
         return recorded in self.script.generated
