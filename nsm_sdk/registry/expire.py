@@ -29,10 +29,11 @@ SHORTEST = 1.0
 def bounds(call: Call) -> list[float]:
     """When the tokens end that an unregistration would have to carry: the caller's, and ours in the path."""
     found: list[float] = []
-    if call.cause is Cause.CALL and (text := call.metadata.get(EXPIRES_KEY)):
-        token = call.metadata.get(TOKEN_KEY, "")
-        peer = parse_expiry(text)
-        if token and peer is not None:
+    token = call.metadata.get(TOKEN_KEY, "") if call.cause is Cause.CALL else ""
+    if token:
+        text = call.metadata.get(EXPIRES_KEY)
+        peer = token_expiry(token) if text is None else parse_expiry(text)
+        if peer is not None:
             found.append(peer)
     path = parse_path(call.onward.get(PATH_KEY))
     if path is not None and path.index < len(path.tokens):

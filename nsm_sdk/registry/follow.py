@@ -100,7 +100,10 @@ class Follow(Generic[E]):
                     await self._read()
                     tasks.cancel_scope.cancel()
             except* (NsmError, TimeoutError) as errors:
-                logger.info("%s: watching %r broke: %s", self._runtime.name, _what(self.query), errors.exceptions[0])
+                # Once per outage is news; the attempts to end it are not.
+                level = logging.DEBUG if self.standing is Standing.BROKEN else logging.INFO
+                what = _what(self.query)
+                logger.log(level, "%s: watching %r broke: %s", self._runtime.name, what, errors.exceptions[0])
             except* Exception as errors:
                 logger.exception("%s: watching %r failed", self._runtime.name, _what(self.query), exc_info=errors)
             if self._runtime.clock.now() - began >= LASTING:

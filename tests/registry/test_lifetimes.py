@@ -19,6 +19,7 @@ import pytest
 
 from nsm_sdk.api import NetworkService, NetworkServiceEndpoint, Timestamp, seconds
 from nsm_sdk.api.path import timestamp
+from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY
 from nsm_sdk.core import (
     NS,
     NSE,
@@ -47,7 +48,7 @@ from nsm_sdk.registry import (
 )
 from nsm_sdk.testing import RegistryFailTimes, RegistryProbe, VirtualClock, settled, virtual_time
 from nsm_sdk.transport import Dialer, listen
-from tests.registry.chains import manager_role, nowhere, registrar_role, registry_role
+from tests.registry.chains import jwt, manager_role, nowhere, registrar_role, registry_role
 from tests.registry.test_store import Reader, nse
 
 
@@ -320,6 +321,23 @@ async def test_a_life_that_was_asked_for() -> None:
         assert b.verbs() == ["register"]
         await asyncio.sleep(0.2)
         assert b.verbs() == ["register", "unregister"]
+
+
+@virtual_time
+async def test_tokens_end_a_life() -> None:
+    async with bench(Begin(NSE), Expire(60)) as b:
+        wall = b.running.runtime.clock.wall
+        token = jwt(sub="spiffe://a/b", exp=wall() + 20)
+        for metadata, life in (
+            ({TOKEN_KEY: token}, 20.0),
+            ({TOKEN_KEY: token, EXPIRES_KEY: timestamp(wall() + 10).ToJsonString()}, 10.0),
+            ({TOKEN_KEY: token, EXPIRES_KEY: "later"}, 60.0),
+            ({EXPIRES_KEY: timestamp(wall() + 10).ToJsonString()}, 60.0),
+            ({TOKEN_KEY: "garbage"}, 60.0),
+            ({TOKEN_KEY: jwt(exp=wall() - 5)}, 1.0),
+        ):
+            answer = await b.register(nse("a"), metadata=metadata)
+            assert seconds(answer.expiration_time) - wall() == pytest.approx(life)
 
 
 @virtual_time
