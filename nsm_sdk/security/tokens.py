@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens: what a hop says of itself, and what it reads in those of others.
+"""Tokens: what a hop says of itself.
 
-Does:  `TokenGenerator` makes JWTs for peers; `claims` reads subject, audience and expiry of a JWT without verifying it.
+Does:  `TokenGenerator` makes JWTs for peers; what others say is read by `nsm_sdk.api.tokens`.
        A token is made once per peer and handed out again while at least 95 % of its life is left, so that a request
        pays for a look-up and not for a signature.
 Place: the transport attaches tokens to what goes out; `UpdateToken` writes them into paths.
@@ -10,10 +10,6 @@ State: tokens by peer, bounded; the clock of the role that serves it.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import functools
-import json
 import math
 import time
 from collections import OrderedDict
@@ -31,8 +27,6 @@ MAX_LIFETIME = 600.0
 FRESH = 0.95
 """Share of its life that a token must have left to be handed out again."""
 
-LONGEST = 16_384
-"""Characters; a longer token is not looked into."""
 LATEST = 253_402_300_799.0
 """The end of the year 9999: no message can hold a later time."""
 _PEERS = 1024
@@ -103,59 +97,3 @@ class _Made:
     signer: Signer
     made: float
     until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """What a token says; nothing of it is verified."""
-
-    subject: str = ""
-    audience: tuple[str, ...] = ()
-    expires: float | None = None
-    """Seconds since the epoch; None when the token does not say."""
-
-
-NOTHING = Claims()
-"""What anything but a JWT says."""
-
-
-def claims(token: str) -> Claims:
-    """Subject, audience and expiry of a JWT. Total: anything else gives `NOTHING`."""
-    # Outside the cache, so that nobody fills it with enormous texts.
-    return _claims(token) if len(token) <= LONGEST else NOTHING
-
-
-@functools.lru_cache(maxsize=1024)
-def _claims(token: str) -> Claims:
-    parts = token.split(".")
-    if len(parts) != 3:
-        return NOTHING
-    body = parts[1]
-    try:
-        found = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    except (ValueError, binascii.Error, RecursionError):
-        return NOTHING
-    if not isinstance(found, dict):
-        return NOTHING
-    subject = found.get("sub")
-    return Claims(
-        subject if isinstance(subject, str) else "", _audience(found.get("aud")), _numeric_date(found.get("exp"))
-    )
-
-
-def _audience(found: object) -> tuple[str, ...]:
-    if isinstance(found, str):
-        return (found,)
-    if isinstance(found, list):
-        return tuple(one for one in found if isinstance(one, str))
-    return ()
-
-
-def _numeric_date(found: object) -> float | None:
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        return None
-    try:
-        at = float(found)
-    except OverflowError:
-        return None
-    return at if math.isfinite(at) else None

@@ -13,14 +13,14 @@ import logging
 
 from nsm_sdk.api import Connection, PathSegment, Request, Timestamp, describe, previous, seconds, segment, set_expiry
 from nsm_sdk.api.path import timestamp
-from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY
+from nsm_sdk.api.rfc3339 import parse_time
+from nsm_sdk.api.tokens import EXPIRES_KEY, LONGEST, TOKEN_KEY, claims
 from nsm_sdk.core import Call, Cause, Element, Next
 from nsm_sdk.elements.begin import Begin
 from nsm_sdk.elements.update_path import UpdatePath
 from nsm_sdk.errors import InvalidRequest, NsmError, Unauthenticated, Unavailable
-from nsm_sdk.security.rfc3339 import parse_time
 from nsm_sdk.security.spiffe_id import is_spiffe_id
-from nsm_sdk.security.tokens import LONGEST, TokenSource, claims
+from nsm_sdk.security.tokens import TokenSource
 
 logger = logging.getLogger("nsm_sdk.security")
 

@@ -11,13 +11,11 @@ from __future__ import annotations
 from nsm_sdk.transport import _quiet  # noqa: F401  before grpc is imported
 from nsm_sdk.transport.dialer import Dialer, listen
 from nsm_sdk.transport.grpc_server import mount
-from nsm_sdk.transport.metadata import EXPIRES_KEY, PATH_KEY, TOKEN_KEY, TokenSource
+from nsm_sdk.transport.metadata import PATH_KEY, TokenSource
 from nsm_sdk.transport.offers import Exchange, Extra
 
 __all__ = [
-    "EXPIRES_KEY",
     "PATH_KEY",
-    "TOKEN_KEY",
     "Dialer",
     "Exchange",
     "Extra",

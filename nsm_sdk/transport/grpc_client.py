@@ -258,7 +258,7 @@ class _Attempt:
                 *message,
                 timeout=None if self._left == math.inf else self._left,
                 metadata=outgoing(self.call, tokens),
-                wait_for_ready=not self._ready,
+                wait_for_ready=not self._ready and self.call.patient,
             )
         except BaseException:
             self.done()

@@ -233,7 +233,7 @@ class InprocCarrier:
         peer = _names.get(self._name)
         if peer is not None:
             return peer
-        waits = min(self._settings.dial_timeout, call.remaining() * 0.8)
+        waits = min(self._settings.dial_timeout, call.remaining() * 0.8) if call.patient else 0.0
         waiters = _waiting.setdefault(self._name, [])
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiters.append(mine)

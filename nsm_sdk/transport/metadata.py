@@ -9,17 +9,15 @@ State: none.
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from nsm_sdk.api.rfc3339 import format_time
+from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY
 from nsm_sdk.core import Call
 from nsm_sdk.errors import InvalidRequest
 
-TOKEN_KEY = "nsm-client-token"
-EXPIRES_KEY = "nsm-client-token-expires"
 PATH_KEY = "path"
 """The registry's path travels under this key, in requests and in response headers."""
 
@@ -38,14 +36,7 @@ class TokenSource(Protocol):
 
 
 # A source that keeps its token names the same time again and again.
-@functools.lru_cache(maxsize=256)
-def rfc3339(seconds: float) -> str:
-    """A time as Go prints it: UTC, up to nine digits of a second, no zeros at the end."""
-    whole = math.floor(seconds)
-    fraction = min(round((seconds - whole) * 1e9), 999_999_999)
-    text = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    digits = f"{fraction:09d}".rstrip("0")
-    return f"{text}.{digits}Z" if digits else f"{text}Z"
+_expiry_text = functools.lru_cache(maxsize=256)(format_time)
 
 
 def outgoing(call: Call, tokens: TokenSource | None) -> list[tuple[str, str]]:
@@ -54,7 +45,7 @@ def outgoing(call: Call, tokens: TokenSource | None) -> list[tuple[str, str]]:
     if tokens is not None:
         token, expires = tokens.token("")
         pairs.append((TOKEN_KEY, token))
-        pairs.append((EXPIRES_KEY, rfc3339(expires)))
+        pairs.append((EXPIRES_KEY, _expiry_text(expires)))
     return pairs
 
 

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nsm_sdk.api.tokens import Claims, claims
 from nsm_sdk.errors import FailedPrecondition, ProgrammingError
-from nsm_sdk.security import Claims, Insecure, Nobody, Signer, Svid, TokenGenerator, claims
+from nsm_sdk.security import Insecure, Nobody, Signer, Svid, TokenGenerator
 from nsm_sdk.security.tokens import FRESH, LATEST
 from tests.security.certificates import issue
 

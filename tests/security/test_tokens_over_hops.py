@@ -14,10 +14,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from nsm_sdk.api import Connection, Request
+from nsm_sdk.api.tokens import claims
 from nsm_sdk.core import Chain, ConnectionChain, Next, Role, Running
 from nsm_sdk.elements import Begin, ClientUrl, Connect, Refresh, Timeout, TrimPath, UpdatePath
 from nsm_sdk.errors import NsmError, Unauthenticated
-from nsm_sdk.security import Insecure, TokenGenerator, UpdateToken, claims
+from nsm_sdk.security import Insecure, TokenGenerator, UpdateToken
 from nsm_sdk.testing import Probe, VirtualClock, virtual_time
 from nsm_sdk.transport import Dialer, listen
 

@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsm_sdk.api import Target
+from nsm_sdk.api.rfc3339 import format_time
 from nsm_sdk.core import Bound
 from nsm_sdk.errors import InvalidRequest, NsmError, Status, from_status
 from nsm_sdk.transport import Dialer, listen
-from nsm_sdk.transport.metadata import checked, incoming, rfc3339
+from nsm_sdk.transport.metadata import checked, incoming
 from nsm_sdk.transport.status import clean, decode, encode
 
 plain = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=100).filter(lambda s: "eyJ" not in s)
@@ -114,7 +115,7 @@ def test_texts_are_clean(text: str, shown: str) -> None:
 @given(st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1)), st.integers(0, 999_999))
 def test_times_are_written_as_go_writes_them(when: datetime, micros: int) -> None:
     when = when.replace(microsecond=micros, tzinfo=UTC)
-    text = rfc3339(when.timestamp())
+    text = format_time(when.timestamp())
     whole, _, fraction = text.removesuffix("Z").partition(".")
     assert text.endswith("Z")
     assert len(fraction) <= 9
@@ -126,9 +127,9 @@ def test_times_are_written_as_go_writes_them(when: datetime, micros: int) -> Non
 
 
 def test_a_whole_second_has_no_fraction() -> None:
-    assert rfc3339(1_795_471_453.0) == "2026-11-23T22:04:13Z"
-    assert rfc3339(1_795_471_453.25) == "2026-11-23T22:04:13.25Z"
-    assert rfc3339(0.0) == "1970-01-01T00:00:00Z"
+    assert format_time(1_795_471_453.0) == "2026-11-23T22:04:13Z"
+    assert format_time(1_795_471_453.25) == "2026-11-23T22:04:13.25Z"
+    assert format_time(0.0) == "1970-01-01T00:00:00Z"
 
 
 @given(st.dictionaries(st.text(max_size=12), st.text(max_size=30), max_size=4))

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from nsm_sdk.api import METHODS, Connection, Request
+from nsm_sdk.api.rfc3339 import format_time
+from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY
 from nsm_sdk.core import Call
 from nsm_sdk.errors import NsmError, from_status
-from nsm_sdk.transport import EXPIRES_KEY, PATH_KEY, TOKEN_KEY, Dialer
-from nsm_sdk.transport.metadata import checked, rfc3339
+from nsm_sdk.transport import PATH_KEY, Dialer
+from nsm_sdk.transport.metadata import checked
 from nsm_sdk.transport.status import clean
 from tests.fixtures import load, needs_fixtures
 from tests.transport.adapters import every_adapter, pair
@@ -77,7 +79,7 @@ def test_times_look_like_the_recorded_ones() -> None:
     recorded = [metadata(event)[EXPIRES_KEY] for event in events("local-request-close", "request-headers")]
     assert recorded
     assert all(form.fullmatch(text) for text in recorded)
-    assert form.fullmatch(rfc3339(1_795_471_453.633835))
+    assert form.fullmatch(format_time(1_795_471_453.633835))
 
 
 class Recorded:

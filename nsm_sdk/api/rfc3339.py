@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from nsm_sdk.api import Timestamp
+from nsm_sdk.api._gen.wellknown import Timestamp
 from nsm_sdk.api.path import timestamp
 from nsm_sdk.errors import InvalidRequest
 
