@@ -13,8 +13,8 @@ import logging
 from dataclasses import dataclass
 
 from nsm_sdk.api import Connection, Request, Snapshot
-from nsm_sdk.core import Bound, Call, Dial, Element, Next, Slot, cleanup_time, narrowed
-from nsm_sdk.errors import DeadlineExceeded, FailedPrecondition, InvalidRequest, NsmError, Unavailable, Unimplemented
+from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, Slot, cleanup_time, narrowed
+from nsm_sdk.errors import Cancelled, DeadlineExceeded, FailedPrecondition, InvalidRequest, NsmError, Unavailable, Unimplemented
 
 logger = logging.getLogger("nsm_sdk.elements")
 
@@ -67,8 +67,11 @@ class Connect(Element):
             return
         try:
             with narrowed(call, max(call.remaining() * CLOSE_SHARE, 0.05)):
-                await self._close(call, conn, far)
-        except (Unavailable, DeadlineExceeded, TimeoutError) as error:
+                # What cannot be closed now, Begin closes later; only where a connection ends may somebody wait for it.
+                ends = conn.path.index == 0 and call.cause in (Cause.CALL, Cause.CLOSE)
+                await self._close(call, conn, far, patient=ends)
+        except (Unavailable, DeadlineExceeded, TimeoutError, Cancelled) as error:
+            # A Cancelled that is raised and not thrown at us is the peer's: it is shutting down.
             # Left in the slot on purpose: Begin closes again while the peer's token lives.
             logger.warning("%s: %s could not be told to close %s: %s", call.runtime.name, far.url, conn.id, error)
             return
@@ -89,12 +92,12 @@ class Connect(Element):
         """The connection moves elsewhere; its former next hop is told, but cannot keep it."""
         with cleanup_time(MOVE_TIME):
             try:
-                await self._close(call, conn, far)
+                await self._close(call, conn, far, patient=False)
             except NsmError as error:
                 logger.warning("%s: leaving %s for %s: %s", call.runtime.name, far.url, call.url, error)
         FAR.pop(call)
 
-    async def _close(self, call: Call, conn: Connection, far: Far) -> None:
+    async def _close(self, call: Call, conn: Connection, far: Far, *, patient: bool) -> None:
         assert far.bound.connection is not None
         closing = far.sent.connection()
         # The hops up to here have fresh tokens; what lies beyond is as the far side knows it.
@@ -103,4 +106,8 @@ class Connect(Element):
         ):
             if ours.id == theirs.id:
                 theirs.CopyFrom(ours)
-        await far.bound.connection.close(call, closing)
+        before, call.patient = call.patient, patient
+        try:
+            await far.bound.connection.close(call, closing)
+        finally:
+            call.patient = before
