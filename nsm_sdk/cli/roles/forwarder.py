@@ -109,6 +109,8 @@ async def serve(program: Program, settings: Settings) -> None:
         manager=settings.connect_to,
         services=(settings.nsname,),
         labels=with_client_info(settings.labels, program.machine),
+        # Managers look for forwarders by the name alone; a registry may refuse the service to a forwarder.
+        register_services=False,
     )
     role = parts.reported(build(settings, program.machine, dialer), program)
     await parts.serve_registered(program, role, settings.listen_on, registration, unregister=False)

@@ -86,7 +86,7 @@ def build(
         settings.name,
         *([OnIdle(settings.idle_timeout, idle)] if settings.idle_timeout else []),
         ipam_chain(settings.cidr_prefix, policy=settings.ipam_policy),
-        Mechanisms({KERNEL: KernelServer(namespace=settings.netns)}),
+        Mechanisms({KERNEL: KernelServer(namespace=settings.netns)}, unasked=settings.datapath == "simulated"),
         tokens=tokens,
         services=(tokens, *([dialer] if dialer is not None else [])),
     )
