@@ -9,16 +9,17 @@ State: `Translation`: pairs learnt while a recording is played.
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from nsm_sdk.api import Connection, Request
-from nsm_sdk.api.tokens import subject
+from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY, subject
 
 NEAR = 20.0
 """Seconds by which times may differ: a replay waits for nobody, and a recording did."""
@@ -28,8 +29,10 @@ _TIMES = frozenset({"expires", "expirationTime", "initialRegistrationTime"})
 class Translation:
     """Recorded texts and what they are called here."""
 
-    def __init__(self) -> None:
+    def __init__(self, later: float = 0.0) -> None:
+        """`later`: seconds by which recorded times are moved."""
         self._here: dict[str, str] = {}
+        self._later = later
 
     def learn(self, recorded: str, here: str) -> None:
         """`recorded` is called `here`; what was learnt first holds no longer."""
@@ -54,12 +57,47 @@ class Translation:
         written = self._walk(json_format.MessageToDict(recorded))
         return json_format.ParseDict(written, type(recorded)())
 
-    def _walk(self, value: Any) -> Any:
+    def metadata(self, recorded: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """Recorded metadata, as it is sent here."""
+        if not self._later:
+            return tuple(recorded.items())
+        moved = dict(recorded)
+        if TOKEN_KEY in moved:
+            moved[TOKEN_KEY] = self._token(moved[TOKEN_KEY])
+        if EXPIRES_KEY in moved:
+            moved[EXPIRES_KEY] = self._time(moved[EXPIRES_KEY])
+        if "path" in moved:
+            path = json.loads(moved["path"])
+            path["PathSegments"] = [{"token": self._token(one["token"])} for one in path["PathSegments"] or ()] or None
+            moved["path"] = json.dumps(path, separators=(",", ":"))
+        return tuple(moved.items())
+
+    def _walk(self, value: Any, name: str = "") -> Any:
         if isinstance(value, dict):
-            return {self.text(key): self._walk(inner) for key, inner in value.items()}
+            return {self.text(key): self._walk(inner, key) for key, inner in value.items()}
         if isinstance(value, list):
-            return [self._walk(inner) for inner in value]
-        return self.text(value) if isinstance(value, str) else value
+            return [self._walk(inner, name) for inner in value]
+        if not isinstance(value, str):
+            return value
+        if name == "token":
+            return self._token(value)
+        return self._time(value) if name in _TIMES else self.text(value)
+
+    def _time(self, text: str) -> str:
+        if not self._later:
+            return text
+        at = datetime.fromisoformat(text).timestamp() + self._later
+        return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+
+    def _token(self, text: str) -> str:
+        """The token as if it had been made later; nobody here verifies it."""
+        if not self._later or text.count(".") != 2:
+            return text
+        header, body, signature = text.split(".")
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        claims["exp"] += int(self._later)
+        moved = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+        return f"{header}.{moved}.{signature}"
 
 
 def connection_of(message: Message) -> Connection | None:

@@ -80,7 +80,7 @@ class Peer:
         if exchange.status:
             await context.abort(CODES[exchange.status], exchange.text)
         if "path" in exchange.headers:
-            await context.send_initial_metadata((("path", exchange.headers["path"]),))
+            await context.send_initial_metadata(self.stage.translation.metadata({"path": exchange.headers["path"]}))
         answer = self.stage.translation.here(exchange.answers[0][1])
         if method.name == "Close":
             self._forget(message)

@@ -10,6 +10,7 @@ State: peers, clients, streams that are open, and the differences found.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -48,10 +49,12 @@ class ShiftedClock:
 class Stage:
     """Recording `name` with our hop in the place of `hop`."""
 
-    def __init__(self, name: str, hop: str, *, ignore: Iterable[str] = ()) -> None:
+    def __init__(self, name: str, hop: str, *, ignore: Iterable[str] = (), today: bool = False) -> None:
+        """`ignore`: fields that do not count, in JSON's spelling. `today`: the recording is moved to the present, for
+        hops whose clock is the machine's."""
         self.script = Script(name)
         self.hop = hop
-        self.translation = Translation()
+        self.translation = Translation(time.time() - self.script.began if today else 0.0)
         self.clock = ShiftedClock(self.script.began)
         self.peers = {one: Peer(self, one) for one in self.script.servers_of(hop)}
         self.url = ""
@@ -81,18 +84,24 @@ class Stage:
     @asynccontextmanager
     async def playing(self, role: Role) -> AsyncIterator[Running]:
         """Our hop, listening."""
-        async with role.serving(listen=[listen("tcp://127.0.0.1:0")], clock=self.clock) as running:
-            self.url = running.urls[0]
-            if self.hop in self.script.addresses:
-                self.translation.learn(self.script.addresses[self.hop], self.url)
-            try:
-                yield running
-            finally:
-                for task in self._tasks.values():
-                    task.cancel()
-                await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-                for channel in self._channels.values():
-                    await channel.close()
+        serving = role.serving(listen=[listen("tcp://127.0.0.1:0")], clock=self.clock)
+        async with serving as running, self.playing_at(running.urls[0]):
+            yield running
+
+    @asynccontextmanager
+    async def playing_at(self, url: str) -> AsyncIterator[None]:
+        """Our hop, which listens at `url`; empty where it listens nowhere."""
+        self.url = url
+        if self.hop in self.script.addresses:
+            self.translation.learn(self.script.addresses[self.hop], url)
+        try:
+            yield
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            for channel in self._channels.values():
+                await channel.close()
 
     @property
     def manager(self) -> Peer:
@@ -184,7 +193,7 @@ class Stage:
         method = exchange.method
         stub: Any = self._channel(exchange.client).unary_unary(method.path)
         asked = self.translation.here(exchange.request).SerializeToString()
-        rpc: Any = stub(asked, metadata=tuple(exchange.metadata.items()), timeout=exchange.timeout)
+        rpc: Any = stub(asked, metadata=self.translation.metadata(exchange.metadata), timeout=exchange.timeout)
         try:
             answer = method.response.FromString(await rpc)
         except grpc.aio.AioRpcError as error:
@@ -215,7 +224,7 @@ class Stage:
         method = exchange.method
         stub: Any = self._channel(exchange.client).unary_stream(method.path)
         asked = self.translation.here(exchange.request).SerializeToString()
-        rpc: Any = stub(asked, metadata=tuple(exchange.metadata.items()))
+        rpc: Any = stub(asked, metadata=self.translation.metadata(exchange.metadata))
         heard = self._heard.setdefault(exchange.number, [])
         self._judged.add(("answers", exchange.number))
         try:
