@@ -14,7 +14,7 @@ import contextlib
 import json
 import logging
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -34,8 +34,12 @@ class Told(Protocol):
     """What the socket tells of."""
 
     journal: Journal
-    connections: Callable[[], Sequence[Mapping[str, Any]]]
-    registrations: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
+
+    def connections(self) -> Sequence[Mapping[str, Any]]:
+        """The connections of this hop."""
+
+    def registrations(self) -> Awaitable[Sequence[Mapping[str, Any]]]:
+        """What is registered here, or by this program."""
 
 
 @asynccontextmanager

@@ -230,7 +230,7 @@ def set_up_logging(settings: Common, logs: Lines) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     # Other packages are heard from when they have something to complain of.
-    root.setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
+    root.setLevel(max(level, logging.WARNING) if level >= logging.DEBUG else level)
     logging.getLogger("nsm_sdk").setLevel(level)
     logging.raiseExceptions = False
 

@@ -175,7 +175,11 @@ class Mesh:
                 }
 
     async def start(
-        self, role: str, *arguments: str, env: Mapping[str, str] | None = None, stdout: int | None = None, **settings: str
+        self,
+        role: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        **settings: str,
     ) -> Process:
         """Start `nsm run ROLE`; `settings` without their prefix, in lower case, go by `--set`."""
         chosen = {f"NSM_{name.upper()}": value for name, value in settings.items()}
@@ -183,11 +187,9 @@ class Mesh:
         if role in ("registry", "nsmgr"):
             mine.pop("NSM_DATAPATH", None)
         flags = [word for name, value in mine.items() for word in ("--set", f"{name}={value}")]
-        return await self.run(role, *flags, *arguments, env=env, stdout=stdout)
+        return await self.run(role, *flags, *arguments, env=env)
 
-    async def run(
-        self, role: str, *arguments: str, env: Mapping[str, str] | None = None, stdout: int | None = None
-    ) -> Process:
+    async def run(self, role: str, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
         """Start `nsm run ROLE` with just these arguments."""
         self._count += 1
         log = self.folder / f"{self._count}-{role}.log"
@@ -216,7 +218,7 @@ class Mesh:
     async def connected(self, **settings: str) -> AsyncIterator[tuple[Process, ...]]:
         """registry, nsmgr, forwarder, nse, nsc, with a connection that stands."""
         registry, nsmgr, forwarder, nse = await self.all("registry", "nsmgr", "forwarder", "nse")
-        nsc = await self.start("nsc", **settings)
+        nsc = await self.start("nsc", env=None, **settings)
         await nsc.event("connected")
         yield registry, nsmgr, forwarder, nse, nsc
 

@@ -7,10 +7,11 @@ import asyncio
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
-from tests.programs.processes import Mesh
+from tests.programs.processes import NSM, Mesh, environment
 
 ROLES = ("registry", "nsmgr", "forwarder", "nse", "nsc")
 
@@ -91,7 +92,7 @@ async def test_one_bad_address_of_two_opens_neither() -> None:
             process = await mesh.start("nsmgr", listen_on=f"{mesh.manager},{url}")
             assert await process.ended() != 0
         assert process.lines == []
-        assert not os.path.exists(mesh.folder / "nsmgr")
+        assert not (mesh.folder / "nsmgr").exists()
 
 
 async def test_a_stale_socket_is_replaced() -> None:
@@ -118,10 +119,10 @@ async def test_the_temporary_socket_of_an_endpoint_goes_with_it() -> None:
     async with Mesh() as mesh:
         nse = await mesh.start("nse", listen_on="")
         (url,) = (await nse.ready())["listen"]
-        path = url.removeprefix("unix://")
-        assert os.path.exists(path)
+        path = Path(url.removeprefix("unix://"))
+        assert _is_socket(path)
         assert await nse.stop() == 0
-        assert not os.path.exists(os.path.dirname(path))
+        assert not _is_socket(path)
 
 
 async def test_a_closed_stdout_does_not_end_the_program() -> None:
@@ -157,12 +158,12 @@ async def test_without_any_standard_descriptor() -> None:
 
 
 def _shell(mesh: Mesh, role: str) -> list[str]:
-    from tests.programs.processes import NSM
-
     return [*NSM, "run", role, "--set", f"NSM_LISTEN_ON={mesh.socket(role)}"]
 
 
-def _environment() -> dict[str, str]:
-    from tests.programs.processes import environment
+def _is_socket(path: Path) -> bool:
+    return path.is_socket()
 
+
+def _environment() -> dict[str, str]:
     return environment()

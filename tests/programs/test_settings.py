@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings on the command line, in the environment, in files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.programs.processes import Mesh, nsm
+
+ROLES = ("registry", "nsmgr", "forwarder", "nse", "nsc")
+SERVICES = {"NSM_NETWORK_SERVICES": "kernel://icmp-responder/nsm-1"}
+
+
+async def test_flags_win_over_the_environment_and_that_over_the_file() -> None:
+    async with Mesh() as mesh:
+        file = mesh.folder / "env"
+        file.write_text(f"# who\nNSM_NAME=file\nNSM_LISTEN_ON={mesh.socket('file')}\nNSM_LOG_FORMAT=json\n")
+        process = await mesh.run("registry", "--env-file", str(file))
+        ready = await process.ready()
+        assert (ready["name"], ready["listen"]) == ("file", [mesh.socket("file")])
+        assert await process.stop() == 0
+        assert all(json.loads(line)["level"] for line in process.stderr.splitlines())
+        process = await mesh.run("registry", "--env-file", str(file), env={"NSM_NAME": "environment"})
+        assert (await process.ready())["name"] == "environment"
+        assert await process.stop() == 0
+        process = await mesh.run(
+            "registry", f"--env-file={file}", "--set", "NSM_NAME=flag", env={"NSM_NAME": "environment"}
+        )
+        assert (await process.ready())["name"] == "flag"
+        assert await process.stop() == 0
+
+
+async def test_an_unknown_name_is_only_a_warning() -> None:
+    async with Mesh() as mesh:
+        process = await mesh.start("registry", env={"NSM_LISTEN": "x"})
+        await process.ready()
+        assert await process.stop() == 0
+        (line,) = [line for line in process.stderr.splitlines() if "NSM_LISTEN " in line]
+        assert "WARNING" in line
+        assert "NSM_LISTEN_ON" in line
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_help_lists_every_setting(role: str) -> None:
+    status, out, _ = await nsm("run", role, "--help")
+    assert status == 0
+    for name in ("NSM_NAME", "NSM_IDENTITY", "NSM_SHUTDOWN_TIMEOUT", "NSM_ADMIN_SOCKET"):
+        assert name in out
+    assert ("NSM_NETWORK_SERVICES" in out) == (role == "nsc")
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_check_validates_and_leaves(role: str) -> None:
+    status, out, err = await nsm("run", role, "--check", env=SERVICES)
+    assert (status, out, err) == (0, "", "")
+    status, out, err = await nsm("run", role, "--check", "--set", "NSM_MAX_TOKEN_LIFETIME=soon", env=SERVICES)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    for part in ("NSM_MAX_TOKEN_LIFETIME", "soon", "duration"):
+        assert part in err
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_bad_value_ends_the_program_before_anything_is_opened(role: str, tmp_path: Path) -> None:
+    admin = tmp_path / "admin"
+    status, out, err = await nsm(
+        "run", role, env={**SERVICES, "NSM_LOG_LEVEL": "LOUD", "NSM_ADMIN_SOCKET": str(admin)}, cwd=tmp_path
+    )
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "NSM_LOG_LEVEL='LOUD'" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_insecure_programs_listen_on_loopback_only_unless_told() -> None:
+    async with Mesh() as mesh:
+        process = await mesh.start("registry", listen_on="tcp://0.0.0.0:0", identity="insecure")
+        assert await process.ended() == 2
+        assert "NSM_ALLOW_INSECURE_LISTEN" in process.stderr
+        process = await mesh.start("registry", listen_on="tcp://0.0.0.0:0", allow_insecure_listen="true")
+        assert (await process.ready())["listen"][0].startswith("tcp://")
+        assert await process.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [("run",), ("run", "nobody"), ("run", "nsc", "--wrong"), ("run", "nsc", "--set", "NAME=x"), ("what",)]
+)
+async def test_bad_usage(arguments: tuple[str, ...]) -> None:
+    status, out, err = await nsm(*arguments)
+    assert (status, out) == (2, "")
+    assert err
+
+
+async def test_a_role_is_found_behind_its_flags() -> None:
+    status, out, err = await nsm("run", "--set", "NSM_NAME=nsc", "--check", "nsmgr")
+    assert (status, out, err) == (0, "", "")
+
+
+async def test_a_file_that_is_missing() -> None:
+    status, out, err = await nsm("run", "registry", "--env-file", "/nowhere", "--check")
+    assert (status, out) == (2, "")
+    assert "/nowhere" in err
