@@ -14,7 +14,15 @@ from dataclasses import dataclass
 
 from nsm_sdk.api import Connection, Request, Snapshot
 from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, Slot, cleanup_time, narrowed
-from nsm_sdk.errors import Cancelled, DeadlineExceeded, FailedPrecondition, InvalidRequest, NsmError, Unavailable, Unimplemented
+from nsm_sdk.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidRequest,
+    NsmError,
+    Unavailable,
+    Unimplemented,
+)
 
 logger = logging.getLogger("nsm_sdk.elements")
 
