@@ -112,6 +112,8 @@ class Call:
     url: str = ""
     """Where the next hop listens; set by whoever chooses it."""
     events: Events = NO_EVENTS
+    patient: bool = True
+    """Whether to wait for a next hop that is not there yet; else its absence is final at once."""
     onward: dict[str, str] = field(default_factory=dict)
     """Metadata to send to the next hop."""
     answer: dict[str, str] = field(default_factory=dict)
