@@ -51,7 +51,7 @@ class LinkWatch(Protocol):
 
 
 class LinkEvents(Protocol):
-    """Port: link and address events of one namespace. `nsm_sdk.netlink.SocketWatch.open` is one; "" is our own."""
+    """Port: events of one namespace, given by URL or descriptor. `nsm_sdk.netlink.SocketWatch.open` is one."""
 
     async def __call__(self, namespace: str | int, /) -> LinkWatch: ...
 
@@ -164,12 +164,18 @@ def identity(namespace: str | int) -> tuple[int, int]:
     """
     if namespace == "":
         return (0, 0)
-    if isinstance(namespace, int):
-        found = os.fstat(namespace)
-    else:
-        path = namespace.removeprefix("file://")
-        found = os.stat(path if path.startswith("/") else f"/run/netns/{path}")
+    url = url_of(namespace)
+    found = os.fstat(url) if isinstance(url, int) else os.stat(url.removeprefix("file://"))
     return found.st_dev, found.st_ino
+
+
+def url_of(namespace: str | int) -> str | int:
+    """The URL of a namespace given by URL, path or name; of our own for an empty text. Descriptors stay."""
+    if isinstance(namespace, int) or namespace.startswith("file://"):
+        return namespace
+    if not namespace:
+        return f"file:///proc/{os.getpid()}/ns/net"
+    return f"file://{namespace}" if namespace.startswith("/") else f"file:///run/netns/{namespace}"
 
 
 def here(namespace: str | int, fn: Callable[[], T], /) -> T:

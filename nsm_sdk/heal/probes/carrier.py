@@ -33,6 +33,7 @@ from nsm_sdk.heal.probes.base import (
     Verdict,
     entering,
     here,
+    url_of,
 )
 
 logger = logging.getLogger("nsm_sdk.heal")
@@ -178,7 +179,7 @@ class Carrier(Probe):
         assert self._links is not None
         while True:
             try:
-                watch = await self._links(stream.namespace)
+                watch = await self._links(url_of(stream.namespace))
                 try:
                     # What happened before the stream was open was not told.
                     self._changed(stream, None)
