@@ -163,8 +163,8 @@ class Cluster:
         return pod
 
     async def counts(self) -> Counts:
-        """What the mesh holds now, wherever it is."""
-        return await count(self.hops.values(), self.pods.values())
+        """What the mesh holds now, wherever it is; a mesh in memory holds no descriptors."""
+        return await count(self.hops.values(), self.pods.values(), descriptors=not self.mode.virtual)
 
     async def kill(self, name: str) -> None:
         """Crash the hop of that name."""

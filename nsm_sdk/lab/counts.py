@@ -59,8 +59,8 @@ class Counts:
         return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "nothing"
 
 
-async def count(hops: Iterable[Hop], pods: Iterable[Pod]) -> Counts:
-    """Count what these hold."""
+async def count(hops: Iterable[Hop], pods: Iterable[Pod], *, descriptors: bool = True) -> Counts:
+    """Count what these hold; `descriptors`: also those of this process, which takes a collection of garbage."""
     found: Counter[Where] = Counter()
     for hop in hops:
         if not hop.alive:
@@ -75,8 +75,9 @@ async def count(hops: Iterable[Hop], pods: Iterable[Pod]) -> Counts:
     for pod in pods:
         for kind, number in (await pod.holds()).items():
             found[kind, pod.name] += number
-    gc.collect()
-    found["descriptors", "here"] = len(os.listdir("/proc/self/fd"))
+    if descriptors:
+        gc.collect()
+        found["descriptors", "here"] = len(os.listdir("/proc/self/fd"))
     return Counts({key: number for key, number in found.items() if number})
 
 

@@ -16,7 +16,7 @@ import struct
 
 import anyio
 
-from nsm_sdk.errors import FailedPrecondition, PermissionDenied
+from nsm_sdk.errors import FailedPrecondition, Internal
 from nsm_sdk.netlink import run_inside
 
 _identities = itertools.count(1)
@@ -51,11 +51,9 @@ class Echo:
         """Get ready inside `namespace`; FailedPrecondition when it has no address `source`."""
         try:
             channel = await asyncio.to_thread(run_inside, namespace, lambda: echo_socket(source))
-        except PermissionError as error:
-            raise PermissionDenied(f"no echo socket: {error.strerror}", hint="run as root") from error
-        except OSError as error:
+        except Internal as error:
             raise FailedPrecondition(
-                f"namespace {namespace} cannot send from {source}: {error.strerror}",
+                f"namespace {namespace} cannot send from {source}: {error.message}",
                 hint="see that the connection is established there",
             ) from error
         return cls(channel, target)

@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import anyio
+
 from nsm_sdk import chains
 from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
 from nsm_sdk.core import Chain, Element, Next
 from nsm_sdk.errors import ProgrammingError
 from nsm_sdk.ipam import ipam_chain
 from nsm_sdk.lab.hop import Hop, Parts, Registration, ServedHop
+from nsm_sdk.lab.mode import Transport
 from nsm_sdk.lab.pod import Pod
 from nsm_sdk.lab.program import ProgramHop
 from nsm_sdk.lab.workload import LabClient, LabEndpoint
@@ -97,11 +100,17 @@ class Node:
 
     async def start(self) -> None:
         """Start manager and forwarder, and wait until the forwarder is registered."""
-        await self.manager.start()
-        # A program learns its manager's port only now.
-        if isinstance(self.forwarder, ProgramHop):
-            self.forwarder.settings["CONNECT_TO"] = self.manager.url
-        await self.forwarder.start()
+        forwarder = self.forwarder
+        if isinstance(forwarder, ProgramHop) and self.cluster.mode.transport is Transport.UNIX:
+            # Programs may be started in any order; their addresses are known.
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.manager.start)
+                tasks.start_soon(forwarder.start)
+        else:
+            await self.manager.start()
+            if isinstance(forwarder, ProgramHop):
+                forwarder.settings["CONNECT_TO"] = self.manager.url
+            await forwarder.start()
         await registered(self.forwarder)
 
     # -- what runs on it --------------------------------------------------------------------------------------------
