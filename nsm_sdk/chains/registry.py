@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
-from nsm_sdk.core import NS, NSE, Chain, Dial, RegistryElement, Role, Service
+from nsm_sdk.core import NS, NSE, Bound, Chain, Dial, RegistryElement, Role, Service
+from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.registry import (
     DEFAULT_LIFE,
     Begin,
+    ByDomain,
     Connect,
     DefaultPayload,
     Expire,
@@ -29,16 +31,26 @@ from nsm_sdk.registry import (
 from nsm_sdk.security import TokenSource
 
 
+def nowhere(url: str) -> Bound:
+    """For a registry that never calls anybody."""
+    raise FailedPrecondition(f"this registry cannot reach {url}", hint="give it a way to dial")
+
+
 def registry(
     name: str,
     *,
     tokens: TokenSource,
     longest: float = DEFAULT_LIFE,
+    dial: Dial = nowhere,
+    proxy: str = "",
     authorize_ns: Sequence[RegistryElement[NetworkService]] = (),
     authorize_nse: Sequence[RegistryElement[NetworkServiceEndpoint]] = (),
     services: Sequence[Service] = (),
 ) -> Role:
-    """A registry in memory. `longest`: the longest life, in seconds, that an endpoint gets between refreshes."""
+    """A registry in memory. `longest`: the longest life, in seconds, that an endpoint gets between refreshes.
+
+    Names of other domains (`service@domain`) go to the registry proxy at the URL `proxy`, and are refused without one.
+    """
     return Role(
         name,
         ns=Chain(
@@ -47,6 +59,7 @@ def registry(
             *authorize_ns,
             Begin(NS),
             DefaultPayload(),
+            ByDomain(Connect(dial, NS, proxy)),
             Memory(NS),
         ),
         nse=Chain(
@@ -54,8 +67,9 @@ def registry(
             UpdatePath(tokens),
             *authorize_nse,
             Begin(NSE),
-            Expire(longest),
+            ByDomain(Connect(dial, NSE, proxy)),
             RegistrationTime(),
+            Expire(longest),
             Memory(NSE),
         ),
         services=services,

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from nsm_sdk.core import Role
 
 
+DIAL_TIMEOUT = 5.0
+"""Seconds to wait for a connection to the proxy."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(Common):
     """What a registry can be told."""
@@ -45,7 +49,15 @@ def build(settings: Settings, machine: Mapping[str, str] = NO_LABELS) -> Role:
     from nsm_sdk.cli.roles import parts
 
     tokens = parts.tokens("registry", settings)
-    return registry(settings.name, tokens=tokens, longest=settings.expire_period, services=(tokens,))
+    dialer = parts.dialer(tokens, DIAL_TIMEOUT)
+    return registry(
+        settings.name,
+        tokens=tokens,
+        longest=settings.expire_period,
+        dial=dialer,
+        proxy=settings.proxy_registry_url or "",
+        services=(tokens, dialer),
+    )
 
 
 async def serve(program: Program, settings: Settings) -> None:
