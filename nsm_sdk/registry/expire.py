@@ -14,10 +14,12 @@ from typing import ClassVar
 
 from nsm_sdk.api import NetworkServiceEndpoint, Timestamp, seconds
 from nsm_sdk.api.path import timestamp
-from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY
+from nsm_sdk.api.rfc3339 import parse_time
+from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY, claims
 from nsm_sdk.core import Call, Cause, RegistryElement, RegistryNext, Slot, Timer
+from nsm_sdk.errors import InvalidRequest
 from nsm_sdk.registry.begin import Begin
-from nsm_sdk.registry.path import PATH_KEY, parse_expiry, parse_path, token_expiry
+from nsm_sdk.registry.path import PATH_KEY, parse_path
 
 DEFAULT_LIFE = 60.0
 """Seconds that an endpoint lives after it was registered last."""
@@ -32,15 +34,22 @@ def bounds(call: Call) -> list[float]:
     token = call.metadata.get(TOKEN_KEY, "") if call.cause is Cause.CALL else ""
     if token:
         text = call.metadata.get(EXPIRES_KEY)
-        peer = token_expiry(token) if text is None else parse_expiry(text)
+        peer = claims(token).expires if text is None else _seconds(text)
         if peer is not None:
             found.append(peer)
     path = parse_path(call.onward.get(PATH_KEY))
     if path is not None and path.index < len(path.tokens):
-        own = token_expiry(path.tokens[path.index])
+        own = claims(path.tokens[path.index]).expires
         if own is not None:
             found.append(own)
     return found
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return seconds(parse_time(text))
+    except InvalidRequest:
+        return None
 
 
 def limit(now: float, longest: float | None, tokens: list[float]) -> float | None:

@@ -1,21 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The path of a registration: one token for each hop, as JSON in the call's metadata.
 
-Does:  reads and writes the `path` metadata, moves it one hop on and back, and reads the expiry of tokens (nothing is
-       verified here).
+Does:  reads and writes the `path` metadata, and moves it one hop on and back.
 Place: `UpdatePath`, `Connect` and `Expire` of this room.
 State: none.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import functools
 import json
 from collections.abc import MutableSequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from nsm_sdk.errors import InvalidRequest
 
@@ -98,28 +93,3 @@ def set_id(path_ids: MutableSequence[str], at: int, identity: str) -> None:
         path_ids[at] = identity
     else:
         path_ids.append(identity)
-
-
-@functools.lru_cache(maxsize=1024)
-def token_expiry(token: str) -> float | None:
-    """`exp` of a JWT, in seconds since 1970; None for anything else."""
-    parts = token.split(".")
-    if len(parts) != 3 or len(token) > _LONGEST:
-        return None
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (ValueError, binascii.Error, RecursionError):
-        return None
-    expiry = claims.get("exp") if isinstance(claims, dict) else None
-    if isinstance(expiry, bool) or not isinstance(expiry, (int, float)) or not abs(expiry) < 1e15:
-        return None
-    return float(expiry)
-
-
-def parse_expiry(text: str) -> float | None:
-    """Seconds since 1970 of an RFC 3339 time; None when it is none."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return at.replace(tzinfo=at.tzinfo or UTC).timestamp()

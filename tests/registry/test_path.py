@@ -19,9 +19,9 @@ from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
 from nsm_sdk.core import Chain, Query, Role, find_all
 from nsm_sdk.errors import Internal, InvalidRequest, NsmError, Unavailable
 from nsm_sdk.registry import AuthPath, LocalBypass, UpdatePath, parse_path
-from nsm_sdk.registry.path import NO_PATH, PATH_KEY, parse_expiry, token_expiry
+from nsm_sdk.registry.path import NO_PATH, PATH_KEY
 from nsm_sdk.testing import Entries, RegistryProbe, bind_registry
-from tests.registry.chains import Tokens, jwt
+from tests.registry.chains import Tokens
 from tests.registry.test_store import nse
 
 _KEYS = ("Index", "index", "PathSegments", "pathsegments", "token", "Token", "other")
@@ -83,23 +83,6 @@ def test_a_step_on(path: AuthPath, peer: str, own: str) -> None:
     assert moved.tokens[moved.index - 1 : moved.index + 1] == (peer, own)
     assert moved.index == (path.index + 1 if path.tokens else 1)
     assert len(moved.tokens) >= len(path.tokens)
-
-
-@given(st.text(max_size=30) | st.binary(max_size=20).map(lambda data: f"a.{data.hex()}.b"))
-def test_any_text_is_a_token(text: str) -> None:
-    assert token_expiry(text) is None or isinstance(token_expiry(text), float)
-    assert parse_expiry(text) is None or isinstance(parse_expiry(text), float)
-
-
-def test_expiries() -> None:
-    assert token_expiry(jwt(exp=5)) == 5
-    assert token_expiry(jwt(exp=True)) is None
-    assert token_expiry(jwt(exp=10**400)) is None
-    assert token_expiry(jwt(exp="5")) is None
-    assert parse_expiry("1970-01-01T00:00:01.5Z") == 1.5
-    assert parse_expiry("2026-11-23T22:03:50.343189123Z") == pytest.approx(1795471430.343189)
-    assert parse_expiry("1970-01-01T01:00:00+01:00") == 0
-    assert parse_expiry("later") is None
 
 
 async def test_our_own_token_must_say_who_we_are() -> None:
