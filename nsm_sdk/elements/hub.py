@@ -2,16 +2,18 @@
 """The table of a hop's connections, and everybody who watches it.
 
 Does:  `Hub` holds the last event of each connection and hands new ones to the subscribers that asked for it.
-       Connections and subscribers are indexed by (segment name, id): an event never scans all streams. `Watch`
-       answers a stream.
+       Connections and subscribers are indexed by (segment name, id): an event never scans all streams. What a caller
+       has asked for itself is told a little later, many connections at a time, so that telling does not slow asking;
+       the rest at once. `Watch` answers a stream.
 Place: `Watch` alone makes the monitor chain of a hop; `Monitor` publishes into the same hub.
 State: one snapshot per connection, one bounded queue per subscriber.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import anyio
@@ -26,32 +28,70 @@ QUEUE = 256
 """Events that may wait for a slow subscriber before updates of one connection are merged into the last of them."""
 
 
+LATER = 0.02
+"""Seconds that a routine event may wait for others to travel with."""
+
+
 class Subscriber:
     """One open stream."""
 
-    __slots__ = ("key", "queue", "selector", "wake")
+    __slots__ = ("_later", "_timer", "exact", "key", "queue", "selector", "wake")
 
     def __init__(self, selector: Selector) -> None:
         self.selector = selector
         self.key = _selector_key(selector)
+        wanted = selector.path_segments
+        # Then whatever is found under the key matches.
+        self.exact = len(wanted) <= 1 and not selector.network_services and not (wanted and wanted[0].token)
         self.queue: deque[ConnectionEvent] = deque()
         self.wake = anyio.Event()
+        self._later: dict[str, tuple[EventType, Snapshot]] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
-    def put(self, event: ConnectionEvent) -> None:
-        """Queue without waiting: a slow reader delays nobody."""
+    def put(self, kind: EventType, snapshot: Snapshot, *, routine: bool) -> None:
+        """Queue without waiting: a slow reader delays nobody. It overtakes what waits of the same connection."""
+        if routine:
+            self._later[snapshot.id] = kind, snapshot
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(LATER, self._flush)
+            return
+        self._later.pop(snapshot.id, None)
+        self._queue(kind, snapshot)
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _flush(self) -> None:
+        self._timer = None
+        later, self._later = self._later, {}
+        for kind in (EventType.UPDATE, EventType.DELETE):
+            found = [snapshot for what, snapshot in later.values() if what is kind]
+            if found:
+                self._queue(kind, *found)
+
+    def _queue(self, kind: EventType, *snapshots: Snapshot) -> None:
+        event = ConnectionEvent(type=kind)
+        for snapshot in snapshots:
+            event.connections[snapshot.id].MergeFromString(snapshot.data)
         self.queue.append(event)
         if len(self.queue) > QUEUE:
             self._merge()
         self.wake.set()
 
     def _merge(self) -> None:
-        """Keep the last event of each connection; each event here speaks of one."""
-        last: dict[str, ConnectionEvent] = {}
+        """Keep the last event of each connection."""
+        last: dict[str, tuple[EventType, Connection]] = {}
         for event in self.queue:
-            conn_id = next(iter(event.connections))
-            last.pop(conn_id, None)
-            last[conn_id] = event
-        self.queue = deque(last.values())
+            for conn_id, conn in event.connections.items():
+                last.pop(conn_id, None)
+                last[conn_id] = EventType(event.type), conn
+        self.queue.clear()
+        for kind, conn in last.values():
+            event = ConnectionEvent(type=kind)
+            event.connections[conn.id].CopyFrom(conn)
+            self.queue.append(event)
 
 
 def _selector_key(selector: Selector) -> Key:
@@ -66,13 +106,9 @@ def _selector_key(selector: Selector) -> Key:
     return best
 
 
-def _keys(conn: Connection) -> Iterator[Key]:
-    """Every key under which a subscriber may wait for `conn`."""
-    yield ("", "")
-    for segment in conn.path.path_segments:
-        yield (segment.name, segment.id)
-        yield (segment.name, "")
-        yield ("", segment.id)
+def _pairs(conn: Connection) -> tuple[Key, ...]:
+    """Name and id of every segment."""
+    return tuple([(segment.name, segment.id) for segment in conn.path.path_segments])
 
 
 class Hub(Service):
@@ -80,7 +116,7 @@ class Hub(Service):
 
     def __init__(self) -> None:
         self._connections: dict[str, Snapshot] = {}
-        self._keys: dict[str, frozenset[Key]] = {}
+        self._pairs: dict[str, tuple[Key, ...]] = {}
         self._by_key: dict[Key, set[str]] = {}
         self._subscribers: dict[Key, dict[Subscriber, None]] = {}
         self._closed = anyio.Event()
@@ -95,27 +131,32 @@ class Hub(Service):
                 subscriber.wake.set()
         self._connections.clear()
         self._by_key.clear()
-        self._keys.clear()
+        self._pairs.clear()
 
-    def update(self, conn: Connection) -> Snapshot:
-        """The connection has changed, or was confirmed; answers what is stored now."""
+    def update(self, conn: Connection, *, routine: bool = False) -> Snapshot:
+        """The connection has changed, or was confirmed; answers what is stored now.
+
+        `routine`: whoever it concerns knows it already, because it has asked for it; others hear of it within `LATER`.
+        """
         snapshot = Snapshot.of(conn)
-        self._connections[conn.id] = snapshot
-        keys = frozenset(key for key in _keys(conn) if all(key))
-        before = self._keys.get(conn.id, frozenset())
-        if keys != before:
-            self._unindex(conn.id, before - keys)
-            for key in keys - before:
-                self._by_key.setdefault(key, set()).add(conn.id)
-            self._keys[conn.id] = keys
-        self._tell(EventType.UPDATE, conn)
+        conn_id = snapshot.id
+        self._connections[conn_id] = snapshot
+        pairs = _pairs(conn)
+        before = self._pairs.get(conn_id)
+        if pairs != before:
+            self._index(conn_id, before or (), pairs)
+            self._pairs[conn_id] = pairs
+        if self._subscribers:
+            self._tell(EventType.UPDATE, conn, snapshot, pairs, routine)
         return snapshot
 
-    def delete(self, conn: Connection) -> None:
-        """The connection is closed."""
-        self._connections.pop(conn.id, None)
-        self._unindex(conn.id, self._keys.pop(conn.id, frozenset()))
-        self._tell(EventType.DELETE, conn)
+    def delete(self, conn: Connection, *, routine: bool = False) -> None:
+        """The connection is closed; `routine` as above."""
+        conn_id = conn.id
+        self._connections.pop(conn_id, None)
+        self._index(conn_id, self._pairs.pop(conn_id, ()), ())
+        if self._subscribers:
+            self._tell(EventType.DELETE, conn, Snapshot.of(conn), _pairs(conn), routine)
 
     def request_refresh(self, conn_id: str) -> bool:
         """Ask the client to refresh (its context has changed here); False for a connection nobody knows."""
@@ -151,29 +192,33 @@ class Hub(Service):
                     subscriber.wake = anyio.Event()
                     await subscriber.wake.wait()
         finally:
+            subscriber.close()
             group.pop(subscriber, None)
             if not group:
                 self._subscribers.pop(subscriber.key, None)
 
-    def _unindex(self, conn_id: str, keys: frozenset[Key]) -> None:
-        for key in keys:
-            ids = self._by_key[key]
-            ids.discard(conn_id)
-            if not ids:
-                del self._by_key[key]
+    def _index(self, conn_id: str, before: tuple[Key, ...], after: tuple[Key, ...]) -> None:
+        for key in before:
+            if key not in after and (ids := self._by_key.get(key)) is not None:
+                ids.discard(conn_id)
+                if not ids:
+                    del self._by_key[key]
+        for key in after:
+            if key not in before and all(key):
+                self._by_key.setdefault(key, set()).add(conn_id)
 
-    def _tell(self, kind: EventType, conn: Connection) -> None:
-        event: ConnectionEvent | None = None
-        told: set[int] = set()
-        for key in _keys(conn):
-            for subscriber in self._subscribers.get(key, ()):
-                if id(subscriber) in told or not matches(subscriber.selector, conn):
-                    continue
-                told.add(id(subscriber))
-                if event is None:
-                    event = ConnectionEvent(type=kind)
-                    event.connections[conn.id].CopyFrom(conn)
-                subscriber.put(event)
+    def _tell(
+        self, kind: EventType, conn: Connection, snapshot: Snapshot, pairs: tuple[Key, ...], routine: bool
+    ) -> None:
+        groups = self._subscribers
+        found: dict[Subscriber, None] = dict(groups.get(("", ""), ()))
+        for name, segment_id in pairs:
+            for key in ((name, segment_id), (name, ""), ("", segment_id)):
+                if key in groups:
+                    found.update(groups[key])
+        for subscriber in found:
+            if subscriber.exact or matches(subscriber.selector, conn):
+                subscriber.put(kind, snapshot, routine=routine)
 
     def __len__(self) -> int:
         return len(self._connections)

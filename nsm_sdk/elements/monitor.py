@@ -10,7 +10,7 @@ State: per connection, what was published last, and the following of the next ho
 from __future__ import annotations
 
 from nsm_sdk.api import Connection, EventType, Request, Snapshot, State
-from nsm_sdk.core import Call, Element, Next, Slot
+from nsm_sdk.core import Call, Cause, Element, Next, Slot
 from nsm_sdk.elements.connect import FAR
 from nsm_sdk.elements.follow import Follower, Following, Heard, News
 from nsm_sdk.elements.hub import Hub
@@ -50,10 +50,12 @@ class Monitor(Element):
                 self._publish(shown, _with_state(shown.snapshot, State.DOWN))
             raise
         published = _with_state(Snapshot.of(conn), State.UP) if conn.state == State.RESELECT_REQUESTED else conn
+        # The answer tells the caller, the event only others; what this hop does by itself is news to the caller, too.
+        routine = call.cause is Cause.CALL
         if shown is None:
-            shown = self._shown.set(call, Shown(self.hub.update(published)))
+            shown = self._shown.set(call, Shown(self.hub.update(published, routine=routine)))
         else:
-            shown.snapshot = self.hub.update(published)
+            shown.snapshot = self.hub.update(published, routine=routine)
         self._follow(call, conn, shown)
         return conn
 
@@ -65,7 +67,7 @@ class Monitor(Element):
             await next.close(call, conn)
         finally:
             if shown is not None:
-                self.hub.delete(shown.snapshot.connection())
+                self.hub.delete(shown.snapshot.connection(), routine=call.cause is Cause.CALL)
 
     def _publish(self, shown: Shown, conn: Connection) -> None:
         shown.snapshot = self.hub.update(conn)
