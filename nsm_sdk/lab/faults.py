@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import secrets
 import signal
 import socket
@@ -78,14 +79,19 @@ async def narrow(pod: Pod, interface: str) -> AsyncGenerator[None, None]:
 
 def stand_still(hop: Hop) -> None:
     """As SIGSTOP does."""
-    assert isinstance(hop, ProgramHop)
-    hop.send(signal.SIGSTOP)
+    _send(hop, signal.SIGSTOP)
 
 
 def go_on(hop: Hop) -> None:
     """The end of `stand_still`; fine for a program that runs, or has ended."""
-    assert isinstance(hop, ProgramHop)
-    hop.send(signal.SIGCONT)
+    _send(hop, signal.SIGCONT)
+
+
+def _send(hop: Hop, number: signal.Signals) -> None:
+    assert isinstance(hop, ProgramHop), "only a program can be sent signals"
+    if hop.alive:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(hop.pid, number)
 
 
 @asynccontextmanager

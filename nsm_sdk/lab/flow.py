@@ -72,7 +72,9 @@ class Flow:
         """Wait until those under way are answered, or are late."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        while loop.time() < now + LATE and any(now - LATE < at <= now for at in self._open.values()):
+        for _ in range(int(LATE / self.interval)):
+            if not any(now - LATE < at <= now for at in self._open.values()):
+                return
             await asyncio.sleep(self.interval)
 
     async def run(self) -> None:

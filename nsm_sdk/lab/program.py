@@ -15,7 +15,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class ProgramHop(Hop):
         self.settings = {key.upper(): value for key, value in settings.items()}
         self.events: list[dict[str, Any]] = []
         """Every event line since the first start, oldest first."""
+        self.told: list[Callable[[dict[str, Any]], None]] = []
+        """Called for every event line when it comes; must not raise."""
         self.log = folder / f"{name.replace('/', '_')}.log"
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -101,6 +103,8 @@ class ProgramHop(Hop):
 
     def _tell(self, event: dict[str, Any]) -> None:
         self.events.append(event)
+        for told in self.told:
+            told(event)
         news, self._news = self._news, anyio.Event()
         news.set()
 

@@ -54,7 +54,9 @@ class Settings(Common):
     liveness_check_interval: float = setting(codecs.POSITIVE, "200ms", "time between two checks")
     liveness_check_timeout: float = setting(codecs.POSITIVE, "1s", "the longest time for one check")
     liveness_probe: str = setting(
-        codecs.PROBE, "auto", "how it is checked; auto: icmp with the kernel datapath, none with the simulated"
+        codecs.PROBE,
+        "auto",
+        "how it is checked; auto: icmp and link events with the kernel datapath, none with the simulated",
     )
     netns: str = setting(codecs.NETNS, "", NETNS_MEANING, shown="own")
     datapath: str = setting(DATAPATH, "kernel", DATAPATH_MEANING)
@@ -73,6 +75,11 @@ class Settings(Common):
         if self.liveness_probe != "auto":
             return self.liveness_probe
         return "icmp" if self.datapath == "kernel" else "none"
+
+    @property
+    def chooses_probe(self) -> bool:
+        """Whether the way to check was left to us."""
+        return self.liveness_probe == "auto" and self.probe == "icmp"
 
 
 def build(
@@ -103,12 +110,20 @@ def healing(settings: Settings, journals: Journals | None = None, happenings: Ha
     from nsm_sdk.heal import Heal, Liveness
 
     return Heal(
-        _probe(settings.probe),
+        _auto() if settings.chooses_probe else _probe(settings.probe),
         liveness=Liveness(interval=settings.liveness_check_interval, timeout=settings.liveness_check_timeout),
         namespace=settings.netns,
         journals=journals,
         happenings=happenings,
     )
+
+
+def _auto() -> Probe:
+    """Pings, and the kernel's own word for links that go down: that takes no time-out."""
+    from nsm_sdk.heal import All, Carrier, Icmp
+    from nsm_sdk.netlink import SocketWatch, run_inside
+
+    return All(Carrier(links=SocketWatch.open, inside=run_inside), Icmp(inside=run_inside))
 
 
 def _probe(kind: str) -> Probe | None:
