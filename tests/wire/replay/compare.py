@@ -107,6 +107,15 @@ def connection_of(message: Message) -> Connection | None:
     return message if isinstance(message, Connection) else None
 
 
+def subject_of(message: Any) -> tuple[str, ...]:
+    """What a call is about: the first hop's name and id, or an entry's name."""
+    conn = connection_of(message)
+    if conn is None:
+        return (message.name,)
+    segments = conn.path.path_segments
+    return (segments[0].name, segments[0].id) if segments else ("", conn.id)
+
+
 def plain(message: Message, ignore: Iterable[str] = ()) -> Any:
     """A message as values to compare; `ignore` names fields that do not count, in JSON's spelling."""
     return _plain(json_format.MessageToDict(message), frozenset(ignore))

@@ -29,7 +29,7 @@ def identity(name: str) -> tuple[TokenGenerator, Dialer]:
     """Who a hop is, and how it calls others."""
     source = Insecure("hop", name, subject=f"spiffe://example.org/{name}")
     tokens = TokenGenerator(source, max_lifetime=TOKEN_LIFE)
-    return tokens, Dialer(tokens)
+    return tokens, Dialer(tokens, dial_timeout=0.2)
 
 
 def manager(stage: Stage, *, environment: Mapping[str, str] | None = None) -> Role:

@@ -28,7 +28,7 @@ from nsm_sdk.api import (
     matches,
 )
 from nsm_sdk.registry.matching import endpoint_matches, service_matches
-from tests.wire.replay.compare import connection_of
+from tests.wire.replay.compare import connection_of, subject_of
 from tests.wire.replay.script import Exchange, is_service
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ class Peer:
 
     def _expected(self, method: Method[Any, Any], message: Any) -> Exchange | None:
         """The next recorded call of that kind for that connection or entry."""
-        alike = [one for one in self._waiting if one.method is method]
-        same = [one for one in alike if self._same(_key(one.request), _key(message))]
-        if not same and method.name == "Request" and _key(message)[0] == self.stage.hop:
+        alike = [one for one in self._waiting if one.method is method and self.stage.due(one)]
+        same = [one for one in alike if self._same(subject_of(one.request), subject_of(message))]
+        if not same and method.name == "Request" and subject_of(message)[0] == self.stage.hop:
             # Our hop has made up the id; the order tells which it is.
-            same = [one for one in alike if self.stage.made_up(_key(one.request)[-1])]
+            same = [one for one in alike if self.stage.made_up(subject_of(one.request)[-1])]
         if not same:
             return None
         self._waiting.remove(same[0])
@@ -108,7 +108,7 @@ class Peer:
         if method.name == "Close":
             self._forget(message)
             return b""
-        self.stage.problem(0, f"{self.name} was asked {method.path} for {_key(message)}, which is not recorded")
+        self.stage.problem(0, f"{self.name} was asked {method.path} for {subject_of(message)}, which is not recorded")
         await context.abort(grpc.StatusCode.INTERNAL, "not recorded")
         raise AssertionError
 
@@ -218,15 +218,6 @@ class _Handlers(grpc.GenericRpcHandler):
                 await answers.aclose()
 
         return grpc.unary_stream_rpc_method_handler(stream)
-
-
-def _key(message: Any) -> tuple[str, ...]:
-    """What a call is about: the first hop's name and id, or an entry's name."""
-    conn = connection_of(message)
-    if conn is None:
-        return (message.name,)
-    segments = conn.path.path_segments
-    return (segments[0].name, segments[0].id) if segments else ("", conn.id)
 
 
 def _found(query: Any, entry: Any) -> bool:
