@@ -3,11 +3,12 @@
 
 Does:  checks a name, makes a random one for a service, and draws unbiased random ids.
 Place: service URLs, the kernel mechanism, and whoever creates a link.
-State: none.
+State: a bounded cache of names looked at.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -27,7 +28,8 @@ _FORBIDDEN = frozenset("/:%")
 
 def check_interface_name(name: str) -> None:
     """Raises InvalidRequest unless Linux takes `name` for an interface."""
-    problem = _problem(name)
+    # A connection's names come again with every refresh; outside the cache what is too long, however long it is.
+    problem = _known_problem(name) if len(name) <= MAX_INTERFACE_NAME else _problem(name)
     if problem:
         raise InvalidRequest(
             f"interface name {name[:64]!r} {problem}",
@@ -64,6 +66,11 @@ def nanoid(size: int, *, alphabet: str = ALPHABET, random: Callable[[int], bytes
 
 def _bad(letter: str) -> bool:
     return letter in _FORBIDDEN or letter.isspace() or not letter.isprintable()
+
+
+@functools.lru_cache(maxsize=4096)
+def _known_problem(name: str) -> str:
+    return _problem(name)
 
 
 def _problem(name: str) -> str:

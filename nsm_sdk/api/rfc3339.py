@@ -3,11 +3,12 @@
 
 Does:  writes and reads such texts. Written ones are UTC with trailing zeros of the fraction left out.
 Place: token metadata, here and in the transport.
-State: none.
+State: a bounded cache of texts read; a token comes again and again while it is handed out.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +21,8 @@ _FORM = re.compile(
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST = 64
+"""Characters; what the form allows is shorter."""
 
 
 def format_time(at: Timestamp | float) -> str:
@@ -34,6 +37,14 @@ def format_time(at: Timestamp | float) -> str:
 
 def parse_time(text: str) -> Timestamp:
     """The time of a text, exact to the nanosecond. InvalidRequest unless it is one of the years 1 to 9999."""
+    if len(text) > _LONGEST:
+        raise _refusal(text)
+    seconds, nanos = _parse(text)
+    return Timestamp(seconds=seconds, nanos=nanos)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse(text: str) -> tuple[int, int]:
     found = _FORM.fullmatch(text)
     if found is None:
         raise _refusal(text)
@@ -50,7 +61,7 @@ def parse_time(text: str) -> Timestamp:
         raise _refusal(text) from None
     since = whole - _EPOCH
     nanos = int((fraction or "0")[:9].ljust(9, "0"))
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=nanos)
+    return since.days * 86_400 + since.seconds, nanos
 
 
 def _refusal(text: str) -> InvalidRequest:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import math
 from collections.abc import Callable
 from typing import final
 
@@ -58,6 +59,8 @@ class TimerHeap:
         self._count = 0
         self._dead = 0
         self._handle: asyncio.TimerHandle | None = None
+        self._armed = math.inf
+        """When the handle fires. It may be too early, after cancelling: that costs less than moving it each time."""
         self._closed = False
 
     def at(self, when: float, fn: Callable[[], object]) -> Timer:
@@ -68,7 +71,7 @@ class TimerHeap:
             return timer
         self._count += 1
         heapq.heappush(self._cells, (when, self._count, timer))
-        if self._cells[0][2] is timer:
+        if when < self._armed:
             self._arm()
         return timer
 
@@ -85,8 +88,10 @@ class TimerHeap:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+            self._armed = math.inf
         if self._cells:
-            self._handle = self._loop.call_at(self._cells[0][0], self._run)
+            self._armed = self._cells[0][0]
+            self._handle = self._loop.call_at(self._armed, self._run)
 
     def _died(self) -> None:
         self._dead += 1
@@ -98,6 +103,7 @@ class TimerHeap:
 
     def _run(self) -> None:
         self._handle = None
+        self._armed = math.inf
         now = self._loop.time()
         while self._cells and (self._cells[0][0] <= now or not self._cells[0][2].pending):
             _, _, timer = heapq.heappop(self._cells)

@@ -84,7 +84,9 @@ class Begin(Element):
                 await self._catch_up(record, request)
             if not record.established:
                 record.conn = Snapshot.of(request.connection)
-            preferences = Request(mechanism_preferences=request.mechanism_preferences).SerializeToString()
+            preferences = b""
+            if request.mechanism_preferences:
+                preferences = Request(mechanism_preferences=request.mechanism_preferences).SerializeToString()
             conn = await next.request(call, request)
             conn.state = State.UP
             record.remember(call, preferences, conn)

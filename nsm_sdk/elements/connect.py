@@ -64,7 +64,8 @@ class Connect(Element):
         bound = self.dial(url)
         if bound.connection is None:
             raise Unimplemented(f"{url} offers no connections", hint="is this the address of a manager or an endpoint?")
-        FAR.set(call, Far(url, bound, Snapshot.of(request.connection)))
+        if before is None or before.url != url:
+            FAR.set(call, Far(url, bound, Snapshot.of(request.connection)))
         answer = await bound.connection.request(call, request)
         FAR.set(call, Far(url, bound, Snapshot.of(answer)))
         return answer

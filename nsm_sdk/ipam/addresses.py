@@ -80,6 +80,12 @@ def host_network(address: Address) -> Network:
     return IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
 
 
+@functools.lru_cache(maxsize=4096)
+def host_text(address: Address) -> str:
+    """The same as a text."""
+    return str(host_network(address))
+
+
 def any_in(addresses: Iterable[Address], networks: Iterable[Network]) -> bool:
     """True where one of the addresses lies in one of the networks."""
     return any(address in network for network in networks for address in addresses)

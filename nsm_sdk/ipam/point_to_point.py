@@ -18,7 +18,16 @@ from functools import partial
 from nsm_sdk.api import Connection, IPContext, Request
 from nsm_sdk.core import Call, Element, Next, Slot
 from nsm_sdk.errors import Exhausted
-from nsm_sdk.ipam.addresses import Address, Interface, Network, any_in, host_network, parse_address, readable_networks
+from nsm_sdk.ipam.addresses import (
+    Address,
+    Interface,
+    Network,
+    any_in,
+    host_network,
+    host_text,
+    parse_address,
+    readable_networks,
+)
 from nsm_sdk.ipam.context import Side, keep_addresses, put_address, put_route
 from nsm_sdk.ipam.pools import IpPool
 from nsm_sdk.ipam.supply import Supply, Taken, give_back, take_back
@@ -116,8 +125,10 @@ class PointToPointIpam(Element):
 
         def stays(found: Interface, own: Address) -> bool:
             address = found.ip
+            if address == own:
+                return True
             pool = self._supply.pool_of(address)
-            if pool is None or address == own or (pool, address) in lease.guests:
+            if pool is None or (pool, address) in lease.guests:
                 return True
             if address not in pool or len(lease.guests) >= _MOST_GUESTS or any_in((address,), excluded):
                 return False
@@ -126,7 +137,7 @@ class PointToPointIpam(Element):
 
         for side, own in lease.sides():
             keep_addresses(context, side, partial(stays, own=own))
-            text = str(host_network(own))
+            text = host_text(own)
             put_address(context, side, text)
             put_route(context, side, text)
 
