@@ -10,10 +10,10 @@ State: `FAR`, the far side of the connection; read by elements that follow the n
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nsm_sdk.api import Connection, Request, Snapshot
-from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, Slot, cleanup_time, narrowed
+from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, Slot, State, cleanup_time, narrowed
 from nsm_sdk.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -28,6 +28,8 @@ logger = logging.getLogger("nsm_sdk.elements")
 
 MOVE_TIME = 2.0
 """Seconds for closing at the old next hop when a connection moves to another."""
+LATER = 1.0
+"""Seconds until a next hop that did not answer a close is told again, when the connection has moved elsewhere."""
 CLOSE_SHARE = 0.8
 """Share of the remaining time that a close may spend on the next hop; the rest is for our own clean-up."""
 
@@ -40,6 +42,8 @@ class Far:
     bound: Bound
     sent: Snapshot
     """The connection as it was last sent there, or as it was last answered."""
+    lost: bool = False
+    """It did not answer when it was told to close."""
 
 
 FAR: Slot[Far] = Slot("far side")
@@ -60,7 +64,11 @@ class Connect(Element):
             raise FailedPrecondition("no next hop was chosen", hint="put an element that sets call.url above Connect")
         before = FAR.get(call)
         if before is not None and before.url != url:
-            await self._leave(call, request.connection, before)
+            if before.lost:
+                # It was told a moment ago and did not answer: the new way does not wait for it once more.
+                self._leave_later(call, request.connection, before)
+            else:
+                await self._leave(call, request.connection, before)
         bound = self.dial(url)
         if bound.connection is None:
             raise Unimplemented(f"{url} offers no connections", hint="is this the address of a manager or an endpoint?")
@@ -83,6 +91,7 @@ class Connect(Element):
             # A Cancelled that is raised and not thrown at us is the peer's: it is shutting down.
             # Left in the slot on purpose: Begin closes again while the peer's token lives.
             logger.warning("%s: %s could not be told to close %s: %s", call.runtime.name, far.url, conn.id, error)
+            FAR.set(call, replace(far, lost=True))
             return
         except InvalidRequest:
             # Refused as malformed: nothing can be held there under these ids, and asking again changes nothing.
@@ -103,7 +112,18 @@ class Connect(Element):
             try:
                 await self._close(call, conn, far, patient=False)
             except NsmError as error:
-                logger.warning("%s: leaving %s for %s: %s", call.runtime.name, far.url, call.url, error)
+                logger.warning("%s: leaving %s for %s: %s", call.runtime.name, far.url, call.url or "another", error)
+        FAR.pop(call)
+
+    def _leave_later(self, call: Call, conn: Connection, far: Far) -> None:
+        runtime, stored = call.runtime, Snapshot.of(conn)
+
+        async def leave() -> None:
+            # A state of its own: the connection's is in use by now for the new next hop.
+            late = Call(runtime, call.peer, call.metadata, runtime.clock.now() + MOVE_TIME, State(), Cause.CLOSE)
+            await self._leave(late, stored.connection(), far)
+
+        runtime.after(LATER, lambda: runtime.spawn(leave, "leave a next hop"))
         FAR.pop(call)
 
     async def _close(self, call: Call, conn: Connection, far: Far, *, patient: bool) -> None:
