@@ -50,6 +50,9 @@ def _value(value: Any) -> str:
         return value.__name__
     if isinstance(value, Callable):  # type: ignore[arg-type]
         return type(value).__name__
+    if type(value).__repr__ is object.__repr__:
+        # It would say nothing but where the object is.
+        return type(value).__name__
     # Messages print over several lines.
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
