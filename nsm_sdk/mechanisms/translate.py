@@ -26,7 +26,12 @@ class TranslateMechanism(Element):
         _give(request.connection, FAR_MECHANISM.get(call))
         del request.mechanism_preferences[:]
         conn = await next.request(call, request)
-        FAR_MECHANISM.set(call, conn.mechanism.SerializeToString())
+        far = _taken(conn)
+        if far is None:
+            # An empty mechanism is not the same: an endpoint would look for one without a type.
+            FAR_MECHANISM.pop(call)
+        else:
+            FAR_MECHANISM.set(call, far)
         note_interface(conn, "client_interface", conn.mechanism)
         _give(conn, near)
         return conn

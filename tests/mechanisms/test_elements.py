@@ -326,6 +326,7 @@ async def test_a_datapath_that_makes_nothing_takes_mechanisms_as_they_come() -> 
 
         async def on_request(self, call: Call, request: Request, next: Next) -> Connection:
             seen.append([one.type for one in request.mechanism_preferences])
+            assert not request.connection.HasField("mechanism")
             request.connection.ClearField("mechanism")
             return request.connection
 
@@ -333,12 +334,12 @@ async def test_a_datapath_that_makes_nothing_takes_mechanisms_as_they_come() -> 
         kernel = (KernelForward(SimulatedDatapath(), as_they_come=True), TranslateMechanism(), Offer.kernel())
         return Chain("forwarder", Mechanisms({"KERNEL": Chain("kernel", *kernel)}, unasked=True), Silent())
 
-    driven = await drive(chain(), request=asked("KERNEL"))
+    driven = await drive(chain(), request=asked("KERNEL"), requests=2)
     assert driven.connection is not None
     assert driven.connection.mechanism.type == "KERNEL"
     driven = await drive(chain(), request=asked())
     assert driven.connection is not None
     assert not driven.connection.HasField("mechanism")
-    assert seen == [["KERNEL"], []]
+    assert seen == [["KERNEL"], ["KERNEL"], []]
     with pytest.raises(FailedPrecondition):
         await drive(chain(), request=asked("MEMIF"))
