@@ -86,7 +86,7 @@ class Peer:
             self._forget(message)
         elif method.name == "Request":
             self._connected(answer)
-        return bytes(answer.SerializeToString())
+        return self.stage.sent(answer)
 
     def _expected(self, method: Method[Any, Any], message: Any) -> Exchange | None:
         """The next recorded call of that kind for that connection or entry."""
@@ -213,7 +213,7 @@ class _Handlers(grpc.GenericRpcHandler):
             answers = self._peer.find(asked) if method.name == "Find" else self._peer.monitor(asked)
             try:
                 async for answer in answers:
-                    yield answer.SerializeToString()
+                    yield self._peer.stage.sent(answer)
             finally:
                 await answers.aclose()
 

@@ -24,6 +24,7 @@ from nsm_sdk.core import Role, Running
 from nsm_sdk.transport import listen
 from tests.wire.deviations import DEVIATIONS
 from tests.wire.replay.compare import Translation, differences, path_of, plain, subject_of
+from tests.wire.replay.marks import mark, unmarked
 from tests.wire.replay.peers import Peer
 from tests.wire.replay.script import TRACING, Exchange, Script
 
@@ -51,9 +52,11 @@ class ShiftedClock:
 class Stage:
     """Recording `name` with our hop in the place of `hop`."""
 
-    def __init__(self, name: str, hop: str, *, ignore: Iterable[str] = (), today: bool = False) -> None:
+    def __init__(
+        self, name: str, hop: str, *, ignore: Iterable[str] = (), today: bool = False, newer: bool = False
+    ) -> None:
         """`ignore`: fields that do not count, in JSON's spelling. `today`: the recording is moved to the present, for
-        hops whose clock is the machine's."""
+        hops whose clock is the machine's. `newer`: recorded hops send fields that nobody knows, everywhere."""
         self.script = Script(name)
         self.hop = hop
         self.translation = Translation(time.time() - self.script.began if today else 0.0)
@@ -61,6 +64,9 @@ class Stage:
         self.peers = {one: Peer(self, one) for one in self.script.servers_of(hop)}
         self.url = ""
         self._ignore = frozenset(ignore)
+        self._newer = newer
+        self.lost: dict[tuple[str, int], set[str]] = {}
+        """Where unknown fields are missing in what our hop says, by side and call."""
         self._problems: dict[tuple[str, int], list[str]] = {}
         self._judged: set[tuple[str, int]] = set()
         self._asked = {one.number: asyncio.Event() for one in self.script.calls_of(hop)}
@@ -105,6 +111,14 @@ class Stage:
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
             for channel in self._channels.values():
                 await channel.close()
+
+    def sent(self, message: Any) -> bytes:
+        """What a recorded hop sends."""
+        return bytes((mark(message) if self._newer else message).SerializeToString())
+
+    def _look(self, side: str, exchange: Exchange, message: Any) -> None:
+        if self._newer:
+            self.lost.setdefault((side, exchange.number), set()).update(unmarked(message))
 
     @property
     def manager(self) -> Peer:
@@ -219,7 +233,7 @@ class Stage:
     async def _call(self, exchange: Exchange) -> None:
         method = exchange.method
         stub: Any = self._channel(exchange.client).unary_unary(method.path)
-        asked = self.translation.here(exchange.request).SerializeToString()
+        asked = self.sent(self.translation.here(exchange.request))
         rpc: Any = stub(asked, metadata=self.translation.metadata(exchange.metadata), timeout=exchange.timeout)
         try:
             answer = method.response.FromString(await rpc)
@@ -231,6 +245,7 @@ class Stage:
         if exchange.status != 0:
             self.problem(exchange.number, f"recorded status {exchange.status} ({exchange.text}), ours OK", "answers")
             return
+        self._look("answers", exchange, answer)
         recorded = exchange.answers[0][1]
         self.translation.learn_ids(recorded, answer, self.hop)
         told = differences(plain(self.translation.here(recorded), self._ignore), plain(answer, self._ignore))
@@ -250,13 +265,14 @@ class Stage:
     async def _stream(self, exchange: Exchange) -> None:
         method = exchange.method
         stub: Any = self._channel(exchange.client).unary_stream(method.path)
-        asked = self.translation.here(exchange.request).SerializeToString()
+        asked = self.sent(self.translation.here(exchange.request))
         rpc: Any = stub(asked, metadata=self.translation.metadata(exchange.metadata))
         heard = self._heard.setdefault(exchange.number, [])
         self._judged.add(("answers", exchange.number))
         try:
             async for raw in rpc:
                 heard.append(method.response.FromString(raw))
+                self._look("answers", exchange, heard[-1])
                 self._news.set()
         except grpc.aio.AioRpcError as error:
             if error.code().value[0] != exchange.status:
@@ -296,6 +312,7 @@ class Stage:
     def asked(self, exchange: Exchange, message: Any, metadata: dict[str, str]) -> None:
         """Our hop has made a recorded call: is it the same?"""
         self._judged.add(("requests", exchange.number))
+        self._look("requests", exchange, message)
         recorded = self.translation.here(exchange.request)
         told = differences(plain(recorded, self._ignore), plain(message, self._ignore))
         keys = set(exchange.metadata) - {TRACING}
