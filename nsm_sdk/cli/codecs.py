@@ -185,7 +185,9 @@ def _services(text: str) -> tuple[str, ...]:
         raise Refused("it is empty")
     for item in found:
         # An item may leave its mechanism to NSM_MECHANISM.
-        ServiceUrl.parse(item if "://" in item else f"kernel://{item}")
+        url = ServiceUrl.parse(item if "://" in item else f"kernel://{item}")
+        if url.mechanism_type != "KERNEL":
+            raise Refused(f"{url.mechanism_type.lower()}: this client has the kernel mechanism only")
     return found
 
 

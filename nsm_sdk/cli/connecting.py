@@ -18,7 +18,7 @@ import anyio
 from nsm_sdk.api import Connection, Request, ServiceUrl, Snapshot, State
 from nsm_sdk.cli.report import Report, facts
 from nsm_sdk.cli.roles import nsc, parts
-from nsm_sdk.core import Running
+from nsm_sdk.core import Cause, Running
 from nsm_sdk.elements import Begin
 from nsm_sdk.errors import DeadlineExceeded, NsmError, PermissionDenied, Unauthenticated, Unimplemented
 from nsm_sdk.heal import (
@@ -54,13 +54,21 @@ STEPS = frozenset({Kind.HEARD, Kind.DOWN, Kind.DOUBT, Kind.CHECKED, Kind.WAIT, K
 class Connecting:
     """The connections of one client."""
 
-    def __init__(self, program: Program, settings: nsc.Settings, running: Running, dial: Dialer, heal: Heal) -> None:
+    def __init__(
+        self,
+        program: Program,
+        settings: nsc.Settings,
+        running: Running,
+        dial: Dialer,
+        heal: Heal,
+        standing: Mapping[str, Snapshot],
+    ) -> None:
         self._program = program
         self._settings = settings
         self._running = running
         self._dial = dial
         self._heal = heal
-        self._open: dict[str, Snapshot] = {}
+        self._open = standing
         self._asked: set[str] = set()
 
     async def run(self) -> None:
@@ -74,24 +82,24 @@ class Connecting:
             began = self._running.runtime.clock.now()
             try:
                 with anyio.fail_after(self._settings.request_timeout):
-                    conn = await self._try(id, service)
+                    await self._try(id, service)
             except TimeoutError:
                 error: NsmError = DeadlineExceeded(
                     f"no answer within {self._settings.request_timeout:g} s",
                     hop=self._settings.name,
                     hint="look at the manager's log, or allow more time with NSM_REQUEST_TIMEOUT",
                 )
-            except NsmError as failed:
-                error = failed
+            except Exception as failed:
+                # Also a defect of ours must not end the tries.
+                error = self._running.runtime.explain(failed)
             else:
-                self._open[id] = Snapshot.of(conn)
                 return
             failures += 1
             spent = self._running.runtime.clock.now() - began
             self._program.error(error, id=id, service=service.service, ms=round(spent * 1000, 3))
             await anyio.sleep(parts.pause(failures))
 
-    async def _try(self, id: str, service: ServiceUrl) -> Connection:
+    async def _try(self, id: str, service: ServiceUrl) -> None:
         request = Request(mechanism_preferences=[service.mechanism()])
         known = await self._known(id, service)
         if known is not None:
@@ -102,7 +110,7 @@ class Connecting:
         request.connection.labels.update({**self._settings.labels, **service.labels})
         assert self._running.bound.connection is not None
         call = self._running.call(timeout=self._settings.request_timeout)
-        return await self._running.bound.connection.request(call, request)
+        await self._running.bound.connection.request(call, request)
 
     async def _known(self, id: str, service: ServiceUrl) -> Connection | None:
         """The connection of that id which the manager knows from an earlier run. Asked until it has answered once."""
@@ -154,7 +162,7 @@ class Connecting:
         """Close everything at the same time; what nobody answers for is left to expire."""
         seconds = self._program.closing_time()
         async with anyio.create_task_group() as tasks:
-            for snapshot in self._open.values():
+            for snapshot in list(self._open.values()):
                 tasks.start_soon(self._close, snapshot.connection(), seconds)
 
     async def _close(self, conn: Connection, seconds: float) -> None:
@@ -199,11 +207,19 @@ async def connect_all(program: Program, settings: nsc.Settings) -> None:
         standing = heal.standing(id)
         return standing is not None and standing.phase in HEALING_PHASES
 
-    role = nsc.build(settings, program.machine, dial, heal)
+    standing: dict[str, Snapshot] = {}
+
+    def told(cause: Cause, snapshot: Snapshot, is_open: bool) -> None:
+        if is_open:
+            standing[snapshot.id] = snapshot
+        else:
+            standing.pop(snapshot.id, None)
+
+    role = nsc.build(settings, program.machine, dial, heal, told)
     assert role.connection is not None
     role.connection = role.connection.insert_after(Begin, Report(program, first_errors=False, heals=heals))
     async with role.serving(drain=0.1) as running:
-        connecting = Connecting(program, settings, running, dial, heal)
+        connecting = Connecting(program, settings, running, dial, heal, standing)
         program.connections = connecting.facts
         program.ready(())
         scope = running.runtime.spawn(connecting.run, "connect")

@@ -166,3 +166,15 @@ def test_whatever_is_written_is_read_or_refused(codec: Codec[Any], text: str) ->
         codec(text)
     except (Refused, InvalidRequest):
         return
+
+
+def test_service_urls() -> None:
+    assert codecs.SERVICES("kernel://a/b?c=d, e@domain/f") == ("kernel://a/b?c=d", "e@domain/f")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "vfio://a", "kernel://", "kernel://a/name-that-is-too-long", "kernel://a,,kernel://b"]
+)
+def test_no_service_urls(text: str) -> None:
+    with pytest.raises((Refused, InvalidRequest)):
+        codecs.SERVICES(text)

@@ -5,9 +5,14 @@ from __future__ import annotations
 
 import itertools
 import random
+import signal
 
 import pytest
 
+from nsm_sdk.api import Connection, NetworkServiceEndpoint, Request
+from nsm_sdk.core import Query, Role, find_all
+from nsm_sdk.errors import InvalidRequest, NotFound, Unauthenticated
+from nsm_sdk.transport import Dialer
 from tests.programs.processes import Mesh
 
 ROLES = ("registry", "nsmgr", "forwarder", "nse", "nsc")
@@ -153,5 +158,84 @@ async def test_each_try_tells_what_is_missing() -> None:
             line = await nsc.event("error")
             assert (line["id"], line["hop"], line["code"]) == ("nsc-0", "nsmgr", "UNAVAILABLE")
             assert line["element"] == "DiscoverForwarder.request"
-            assert "forwarder" in line["message"]
+            assert "not registered" in line["message"]
             assert line["hint"]
+
+
+async def test_a_try_that_nobody_answers_ends_after_the_request_timeout() -> None:
+    async with Mesh() as mesh:
+        nsmgr = await mesh.start("nsmgr", registry_url="")
+        await nsmgr.ready()
+        nsmgr.send(signal.SIGSTOP)
+        nsc = await mesh.start("nsc", request_timeout="300ms")
+        for _ in range(2):
+            line = await nsc.event("error")
+            # The connection attempt gives up first, unless there was a connection.
+            assert line["code"] in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+            assert line["ms"] < 5000
+        nsmgr.send(signal.SIGCONT)
+        await mesh.all("forwarder", "nse")
+        await nsc.event("connected")
+
+
+async def test_every_address_says_that_it_serves() -> None:
+    async with Mesh() as mesh:
+        nsmgr = await mesh.start("nsmgr", registry_url="", listen_on=f"tcp://127.0.0.1:0,{mesh.manager}")
+        urls = (await nsmgr.ready())["listen"]
+        dialer = Dialer()
+        async with Role("asking", services=(dialer,)).serving() as asking:
+            for url in urls:
+                for service in ("", "networkservice.NetworkService", "registry.NetworkServiceEndpointRegistry"):
+                    assert await dialer.healthy(url, asking.call(timeout=5.0), service)
+                with pytest.raises(NotFound):
+                    await dialer.healthy(url, asking.call(timeout=5.0), "nobody.Knows")
+        assert await nsmgr.stop() == 0
+
+
+async def test_a_request_without_path_or_token_is_refused_by_the_manager() -> None:
+    async with Mesh() as mesh:
+        await mesh.all("registry", "nsmgr", "forwarder", "nse")
+        nsc = await mesh.start("nsc")
+        await nsc.event("connected")
+        dialer = Dialer()
+        async with Role("asking", services=(dialer,)).serving() as asking:
+            near = dialer(mesh.manager).connection
+            assert near is not None
+            plain = Request(connection=Connection(id="x", network_service="icmp-responder"))
+            with pytest.raises(InvalidRequest, match="no path"):
+                await near.request(asking.call(timeout=5.0), plain)
+            plain.connection.path.path_segments.add(name="stranger", id="x")
+            with pytest.raises((Unauthenticated, InvalidRequest), match="token"):
+                await near.request(asking.call(timeout=5.0), plain)
+
+
+async def test_icmp_over_the_simulated_datapath_if_asked_for_finds_it_dead() -> None:
+    async with Mesh() as mesh, mesh.connected(liveness_probe="icmp", liveness_check_timeout="200ms") as (*_, nsc):
+        line = await nsc.event("healing")
+        assert "datapath" in line["why"] or "down" in line["why"]
+
+
+async def test_connections_without_addresses_on_both_sides_count_as_alive() -> None:
+    async with Mesh(NSM_MAX_TOKEN_LIFETIME="2s") as mesh:
+        await mesh.all("registry", "nsmgr", "forwarder")
+        await mesh.start("nse", cidr_prefix="")
+        nsc = await mesh.start("nsc", liveness_probe="icmp", liveness_check_interval="10ms")
+        line = await nsc.event("connected")
+        assert (line["src"], line["dst"]) == ([], [])
+        await nsc.event("refreshed")
+        assert nsc.events("healing") == []
+
+
+async def test_names_of_node_pod_and_cluster_become_labels_of_registrations() -> None:
+    async with Mesh() as mesh:
+        await mesh.start("nsmgr", registry_url="")
+        nse = await mesh.start("nse", labels="app:blue,podName:mine", env={"NODE_NAME": "n1", "POD_NAME": "p1"})
+        await nse.event("registered")
+        dialer = Dialer()
+        async with Role("asking", services=(dialer,)).serving() as asking:
+            registry = dialer(mesh.manager).nse
+            assert registry is not None
+            query = Query(NetworkServiceEndpoint(name="icmp-server"))
+            (entry,) = await find_all(registry, asking.call(timeout=5.0), query)
+        labels = entry.network_service_labels["icmp-responder"].labels
+        assert dict(labels) == {"app": "blue", "podName": "mine", "nodeName": "n1"}

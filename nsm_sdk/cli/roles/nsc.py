@@ -28,6 +28,7 @@ from nsm_sdk.cli.settings import setting
 if TYPE_CHECKING:
     from nsm_sdk.cli.program import Program
     from nsm_sdk.core import Role
+    from nsm_sdk.elements.tell import Told
     from nsm_sdk.heal import Happenings, Heal, Journals, Probe
     from nsm_sdk.transport import Dialer
 
@@ -83,9 +84,13 @@ class Settings(Common):
 
 
 def build(
-    settings: Settings, machine: Mapping[str, str] = NO_LABELS, dialer: Dialer | None = None, heal: Heal | None = None
+    settings: Settings,
+    machine: Mapping[str, str] = NO_LABELS,
+    dialer: Dialer | None = None,
+    heal: Heal | None = None,
+    told: Told | None = None,
 ) -> Role:
-    """The chains; `heal` watches and repairs connections."""
+    """The chains; `heal` watches and repairs connections, `told` hears what becomes of them."""
     from nsm_sdk.chains import nsc
     from nsm_sdk.cli.roles import parts
     from nsm_sdk.ipam import ExcludedPrefixes
@@ -99,6 +104,7 @@ def build(
         KernelClient(namespace=settings.netns),
         manager=settings.connect_to,
         dial=dialer,
+        told=told,
         heal=(heal or healing(settings),),
         environment=machine,
         services=(tokens, dialer),

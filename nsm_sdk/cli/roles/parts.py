@@ -9,7 +9,6 @@ State: none.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import socket
@@ -153,7 +152,7 @@ class Registration:
         while True:
             try:
                 await attempt()
-            except NsmError as error:
+            except Exception as error:
                 failures += 1
                 logger.warning("cannot register %s: %s", what, error)
                 await anyio.sleep(pause(failures))
@@ -202,12 +201,15 @@ async def serve_registered(
 
         program.registrations = registrations
         program.ready(running.urls)
-        keeping = registering.runtime.spawn(lambda: registration.keep(registering, running.urls[0]), "register")
+        keeping = registering.runtime.spawn(
+            lambda: registration.keep(registering, public_url(running.urls[:1])), "register"
+        )
         await program.stopped()
-        keeping.cancel()
-        await asyncio.sleep(0)
         if unregister:
+            keeping.cancel()
             await registration.drop(registering)
+        # What stands is left to expire, and what is under way is not undone: that would wait for a dead manager.
+        registering.kill()
 
 
 def public_url(urls: Sequence[str]) -> str:
