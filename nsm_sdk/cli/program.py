@@ -24,12 +24,12 @@ from typing import Any, NoReturn
 from nsm_sdk.cli.codecs import LEVELS
 from nsm_sdk.cli.journal import Journal
 from nsm_sdk.cli.lines import Lines
+from nsm_sdk.cli.main import SIGNALS
 from nsm_sdk.cli.roles.common import Common
 from nsm_sdk.errors import NsmError
 
 logger = logging.getLogger("nsm_sdk.cli")
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 FLUSH = 0.5
 """Seconds that a reader of our last lines gets."""
 RESERVE = 0.1
@@ -113,16 +113,6 @@ def _reserve(timeout: float) -> float:
 
 
 Serve = Callable[[Program], Awaitable[None]]
-
-
-def leave_on_signal() -> None:
-    """Until a role runs, a signal ends the process with status 0: nothing has been opened yet."""
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        os._exit(0)
-
-    for number in SIGNALS:
-        signal.signal(number, leave)
 
 
 def keep_standard_descriptors() -> None:

@@ -115,7 +115,6 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     from nsm_sdk.cli import program
 
-    program.leave_on_signal()
     serve = roles.module(role).serve
     status = program.run(role, settings, machine, lambda running: serve(running, settings), warnings)
     program.leave(status)
