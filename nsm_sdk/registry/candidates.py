@@ -90,7 +90,13 @@ class Candidates(Service):
 
         `pick` may be called several times. Unavailable while nobody can tell.
         """
-        return await self._look(call, NSE, query, pick)
+        wanted = tuple(query.network_service_names)
+
+        def meant(found: Sequence[NetworkServiceEndpoint]) -> T | None:
+            # Registries before 1.11 also answer with services whose names only contain the one asked for.
+            return pick([one for one in found if all(name in one.network_service_names for name in wanted)])
+
+        return await self._look(call, NSE, query, meant)
 
     def age(self, query: NetworkService | NetworkServiceEndpoint) -> float | None:
         """Seconds since what is held for `query` was known to be right (0: it is now); None if it is not followed."""

@@ -49,4 +49,9 @@ def mark(message: Any) -> Any:
 
 def unmarked(message: Message) -> set[str]:
     """Where the field is missing."""
-    return {where for where, one in inside(message) if not any(f.field_number == FIELD for f in UnknownFieldSet(one))}
+    return {where for where, one in inside(message) if not _has_it(one)}
+
+
+def _has_it(message: Message) -> bool:
+    fields: Any = UnknownFieldSet(message)
+    return any(field.field_number == FIELD for field in fields)

@@ -123,7 +123,7 @@ class Peer:
         else:
             self._entries[key] = entry
         for queue, query in self._finds.items():
-            if _found(query, entry):
+            if self._matches(query, entry):
                 queue.put_nowait(_response(entry, gone))
 
     async def find(self, query: Any) -> AsyncGenerator[Any, None]:
@@ -131,12 +131,26 @@ class Peer:
         self._finds[queue] = query
         try:
             for entry in list(self._entries.values()):
-                if _found(query, entry):
+                if self._matches(query, entry):
                     yield _response(entry, False)
             while query.watch:
                 yield await queue.get()
         finally:
             del self._finds[queue]
+
+    def _matches(self, query: Any, entry: Any) -> bool:
+        if self.stage.loose and not is_service(entry) and hasattr(query, "network_service_endpoint"):
+            wanted = query.network_service_endpoint
+            return (
+                wanted.name in entry.name
+                and wanted.url in entry.url
+                and all(
+                    any(one in other for other in entry.network_service_names) for one in wanted.network_service_names
+                )
+            )
+        if self.stage.loose and is_service(entry) and hasattr(query, "network_service"):
+            return bool(query.network_service.name in entry.name)
+        return _found(query, entry)
 
     # -- monitor streams --------------------------------------------------------------------------------------------
 

@@ -65,6 +65,8 @@ class Stage:
         self.url = ""
         self._ignore = frozenset(ignore)
         self._newer = newer
+        self.loose = False
+        """Peers find what only contains the names that are looked for, as registries once did."""
         self.lost: dict[tuple[str, int], set[str]] = {}
         """Where unknown fields are missing in what our hop says, by side and call."""
         self._problems: dict[tuple[str, int], list[str]] = {}
@@ -288,7 +290,7 @@ class Stage:
             if number != exchange.answers[-1][0]:
                 return
             recorded.sort(key=str)
-        theirs = effect(recorded)
+        theirs = effect(recorded, self._ignore)
         accepted = [theirs]
         if exchange.method is MONITOR_CONNECTIONS:
             # What is said at the start of a stream, and what as a change, depends on how quick everybody is.
@@ -297,7 +299,7 @@ class Stage:
 
         def heard() -> list[Any]:
             found = self._heard.get(exchange.number, [])
-            return effect(sorted(found, key=str) if exchange.status == 0 else found)
+            return effect(sorted(found, key=str) if exchange.status == 0 else found, self._ignore)
 
         try:
             async with asyncio.timeout(PATIENCE):
@@ -338,6 +340,14 @@ class Stage:
         self._judged.add((side, number))
         self._problems.setdefault((side, number), []).append(what)
 
+    def found(self) -> list[str]:
+        """All differences, with the call in which each was found."""
+        return [
+            f"{side}: {self.script.exchanges.get(number)}: {one}"
+            for (side, number), told in sorted(self._problems.items())
+            for one in told
+        ]
+
     def check(self) -> None:
         """All is as recorded, but for the calls in the list of deviations, which must differ."""
         wrong: list[str] = []
@@ -356,7 +366,7 @@ class Stage:
         assert not wrong, "\n".join(wrong)
 
 
-def effect(messages: Iterable[Any]) -> list[Any]:
+def effect(messages: Iterable[Any], ignore: Iterable[str] = ()) -> list[Any]:
     """What a reader of a stream knows after its messages: each change once, in order.
 
     In finds each entry with its address, in monitor streams each connection's state.
@@ -374,7 +384,7 @@ def effect(messages: Iterable[Any]) -> list[Any]:
                     told.append((conn.id, now))
                     last[conn.id] = now
             continue
-        entry = plain(message)
+        entry = plain(message, ignore)
         entry.pop("expirationTime", None)
         told.append(_untimed(entry))
     return told
