@@ -4,11 +4,12 @@
 Does:  finds the current segment and its neighbours, refuses paths that cannot be right, converts times, and describes
        a connection in one line. Tokens are never part of a text made here.
 Place: every element that looks at a path; nobody indexes `path_segments` by hand.
-State: none.
+State: a bounded cache of times converted.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 
 from nsm_sdk.api._gen.connection import Connection, PathSegment, State
@@ -131,17 +132,24 @@ def timestamp(at: float) -> Timestamp:
 
     Times outside the years 1 to 9999 become the nearest the message can hold; InvalidRequest for not-a-number.
     """
+    whole, nanos = _parts(at)
+    return Timestamp(seconds=whole, nanos=nanos)
+
+
+# A token is handed out, and its expiry written, many times.
+@functools.lru_cache(maxsize=256)
+def _parts(at: float) -> tuple[int, int]:
     if math.isnan(at):
         raise InvalidRequest("a time must be a number, not NaN")
     if at <= _EARLIEST:
-        return Timestamp(seconds=_EARLIEST)
+        return _EARLIEST, 0
     if at >= _LATEST + 1:
-        return Timestamp(seconds=_LATEST, nanos=_NANOS - 1)
+        return _LATEST, _NANOS - 1
     whole = math.floor(at)
     micros = round((at - whole) * 1_000_000)
     if micros == 1_000_000 and whole < _LATEST:
-        return Timestamp(seconds=whole + 1)
-    return Timestamp(seconds=whole, nanos=min(micros * 1000, _NANOS - 1))
+        return whole + 1, 0
+    return whole, min(micros * 1000, _NANOS - 1)
 
 
 def seconds(ts: Timestamp) -> float:
@@ -156,4 +164,5 @@ def expiry(hop: PathSegment) -> float | None:
 
 def set_expiry(hop: PathSegment, at: float) -> None:
     """Sets when the token of a segment expires, in seconds since the epoch."""
-    hop.expires.CopyFrom(timestamp(at))
+    expires = hop.expires
+    expires.seconds, expires.nanos = _parts(at)

@@ -13,7 +13,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from nsm_sdk.api import Connection, Request, Snapshot
-from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, Slot, State, cleanup_time, narrowed
+from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, Slot, State, cleanup_time
 from nsm_sdk.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -82,11 +82,14 @@ class Connect(Element):
         far = FAR.get(call) or self._guess(call, conn)
         if far is None:
             return
+        outer = call.deadline
+        # Every transport keeps a call's deadline, which is all that is needed here: a scope would cost as much again as
+        # the rest of this close.
+        call.deadline = min(outer, call.runtime.clock.now() + max(call.remaining() * CLOSE_SHARE, 0.05))
         try:
-            with narrowed(call, max(call.remaining() * CLOSE_SHARE, 0.05)):
-                # What cannot be closed now, Begin closes later; only where a connection ends may somebody wait for it.
-                ends = conn.path.index == 0 and call.cause in (Cause.CALL, Cause.CLOSE)
-                await self._close(call, conn, far, patient=ends)
+            # What cannot be closed now, Begin closes later; only where a connection ends may somebody wait for it.
+            ends = conn.path.index == 0 and call.cause in (Cause.CALL, Cause.CLOSE)
+            await self._close(call, conn, far, patient=ends)
         except (Unavailable, DeadlineExceeded, TimeoutError, Cancelled) as error:
             # A Cancelled that is raised and not thrown at us is the peer's: it is shutting down.
             # Left in the slot on purpose: Begin closes again while the peer's token lives.
@@ -97,6 +100,8 @@ class Connect(Element):
             # Refused as malformed: nothing can be held there under these ids, and asking again changes nothing.
             FAR.pop(call)
             raise
+        finally:
+            call.deadline = outer
         FAR.pop(call)
 
     def _guess(self, call: Call, conn: Connection) -> Far | None:
