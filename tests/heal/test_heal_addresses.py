@@ -9,6 +9,7 @@ State: none.
 
 from __future__ import annotations
 
+from nsm_sdk.api import State
 from nsm_sdk.core import Runtime
 from nsm_sdk.heal import Heal, Probe, Target, Verdict
 from nsm_sdk.heal.probes.base import ALIVE, Cancel, Tell
@@ -106,4 +107,27 @@ async def test_addresses_that_stay_away_after_a_request_are_trouble() -> None:
         world.gate = None
         await VirtualClock().advance(0.01)
         assert "close" in {seen.verb for seen in world.calls}
+        await nothing_left(bench)
+
+
+@virtual_time
+async def test_a_datapath_that_nothing_repairs_is_not_hammered() -> None:
+    world = World(endpoints=two())
+    probe = Addresses()
+    heal = Heal(probe, seed=1)
+    async with rig(*client(world, heal)) as bench:
+        await bench.request()
+        await VirtualClock().advance(60)
+        anew = [seen for seen in world.requests() if seen.conn.state == State.RESELECT_REQUESTED]
+        # As often as after failed attempts: pauses doubled up to 5 s.
+        assert 12 < len(anew) < 35
+        probe.here = {"10.0.1.1", "10.0.2.1"}
+        await VirtualClock().advance(10)
+        before = len(world.requests())
+        await VirtualClock().advance(60)
+        assert len(world.requests()) == before
+        # Once it has worked, the next trouble is urgent again.
+        probe.take_off("10.0.1.1", "10.0.2.1")
+        await VirtualClock().advance(0.001)
+        assert len(world.requests()) == before + 1
         await nothing_left(bench)
