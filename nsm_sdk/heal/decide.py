@@ -90,6 +90,7 @@ def _established(state: Healing, event: Established, now: float) -> Step:
         reselected=event.reselect,
         reselected_at=now if event.reselect else state.reselected_at,
         echoes=state.echoes or event.reselect,
+        fruitless=state.fruitless + event.reselect,
         posted=False,
     )
     refreshed = event.by is By.REFRESH and not event.reselect
@@ -279,7 +280,7 @@ def _checked(state: Healing, event: Checked, now: float) -> Step:
             note = Note(kind=Kind.CHECKED, text=f"the datapath could not be checked: {event.what}")
             return _after(note, _unchecked(state, now)) if asked else (state, [note] if event.asked else [])
         case True:
-            state = replace(state, data=Data.UP, alive_at=now)
+            state = replace(state, data=Data.UP, alive_at=now, fruitless=0)
             return _after(_check_note(event), _alive(state, now)) if asked else (state, [])
         case False:
             return _dead(state, event, now)
@@ -349,6 +350,10 @@ def _begin(state: Healing, why: Why, text: str, now: float) -> Step:
     if why is Why.REFRESH and not state.reselects:
         # The failed request was the first attempt.
         return _after(note, _again(state, now))
+    if why is Why.DATA and state.fruitless:
+        # The last one did not help for a moment: whatever is wrong, hurrying makes it worse.
+        pause, state = _pause(state, state.fruitless)
+        return _after(note, _wait(state, pause, now))
     return _after(note, _go(state, now))
 
 

@@ -107,15 +107,25 @@ class Heal(Element):
             held.given.tidy(request)
         self._take_over_from_refresh(call, held)
         self._feed(held, model.Sent(reselect=reselect))
+        watch = held.regular
+        if watch is not None:
+            watch.hold()
         try:
-            conn = await next.request(call, request)
+            conn = await self._passed_on(call, request, next, held, by)
+            self._established(call, held, conn, by, reselect)
+        finally:
+            if watch is not None:
+                watch.go_on()
+        return conn
+
+    async def _passed_on(self, call: Call, request: Request, next: Next, held: Held, by: By) -> Connection:
+        try:
+            return await next.request(call, request)
         except BaseException as error:
             # An attempt of our own reports by way of Begin, which also knows of those that never got here.
             if by is not By.OWN:
                 self._feed(held, self._failure(held, by, error))
             raise
-        self._established(call, held, conn, by, reselect)
-        return conn
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
         held = self._held.get(call)
@@ -137,7 +147,8 @@ class Heal(Element):
     def _established(self, call: Call, held: Held, conn: Connection, by: By, reselect: bool) -> None:
         held.answered(conn)
         held.tidy = held.given.answered(conn, anew=reselect)
-        target = Target.of(conn, self.namespace)
+        # Addresses of a former endpoint are about to be taken off: nothing depends on them.
+        target = Target.of(held.given.tidied(conn) if held.tidy else conn, self.namespace)
         chosen = None if self.probe is None else self.probe.choose(target)
         now, wall = call.runtime.clock.now(), call.runtime.clock.wall()
         lives = [None if (at := expiry(hop)) is None else at - wall for hop in conn.path.path_segments]

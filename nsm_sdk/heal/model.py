@@ -169,6 +169,9 @@ class Healing:
     echoes: bool = False
     """That state may still come back in events."""
 
+    fruitless: int = 0
+    """How often in a row the datapath has not been up for a moment after selecting anew had succeeded."""
+
     wanted: bool = False
     """A refresh was asked for and has not been posted yet."""
     posted: bool = False

@@ -78,6 +78,12 @@ class Given:
         _keep("dns", context.dns_context.configs, self._wanted)
         context.MTU = self._mtu
 
+    def tidied(self, conn: Connection) -> Connection:
+        """A copy as it will be after `tidy`."""
+        request = Request(connection=conn)
+        self.tidy(request)
+        return request.connection
+
     def tidy(self, request: Request) -> None:
         """Take out addresses, and all else, that neither the application nor the present endpoint has given."""
         context = request.connection.context

@@ -103,6 +103,8 @@ class Verdict:
 
     alive: bool | None
     why: str = ""
+    passing: bool = False
+    """It may be the work of a request under way, which takes addresses off and puts others on."""
 
 
 ALIVE = Verdict(True)

@@ -130,7 +130,7 @@ class Carrier(Probe):
             trouble = self._inside(target.namespace, lambda: look(target.interface, target.sources))
         except (OSError, NsmError) as error:
             return Verdict(None if isinstance(error, PermissionError) else False, str(error))
-        return Verdict(False, trouble) if trouble else ALIVE
+        return Verdict(False, trouble, passing=trouble.startswith("address ")) if trouble else ALIVE
 
     async def check(self, target: Target, timeout: float) -> Verdict:
         return self.look(target)

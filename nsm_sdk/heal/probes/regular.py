@@ -61,6 +61,8 @@ class Regular:
         self._alive_number = 0
         self._checks: dict[int, Cancel] = {}
         self._stopped = False
+        self._holds = 0
+        self._doubtful = False
         self._timer: Timer | None = None
         self._asked: Cancel | None = None
         self._arm()
@@ -89,6 +91,17 @@ class Regular:
         self._alive_number = self._number
         if self._unfollow is not None:
             # Trouble that went on all the time makes no new event.
+            self._start(self.probe.begin)
+
+    def hold(self) -> None:
+        """A request is under way, and may change addresses: what may be its work is not believed until `go_on`."""
+        self._holds += 1
+
+    def go_on(self) -> None:
+        """The end of `hold`: look again where that is needed."""
+        self._holds -= 1
+        if self._doubtful and not self._holds and not self._stopped:
+            self._doubtful = False
             self._start(self.probe.begin)
 
     def ask(self, tell: Tell) -> None:
@@ -142,8 +155,12 @@ class Regular:
                 self._tell(verdict)
 
     def _heard(self, verdict: Verdict) -> None:
-        """What comes by itself is certain."""
-        if not self._stopped and verdict.alive is False:
+        """What comes by itself is certain, unless we cause it."""
+        if self._stopped or verdict.alive is not False:
+            return
+        if verdict.passing and self._holds:
+            self._doubtful = True
+        else:
             self._tell(verdict)
 
     def _tell(self, verdict: Verdict) -> None:
