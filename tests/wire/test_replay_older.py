@@ -60,6 +60,7 @@ async def test_the_registry(tokens: bool) -> None:
 async def test_the_manager(tokens: bool) -> None:
     stage = older("nsmgr-1", tokens=tokens)
     stage.loose = True
+    stage.patience = 0.5  # finds that differ are waited for in vain
     async with stage.set(), stage.playing(manager(stage, environment=NODE)):
         registry = stage.peers["registry"]
         registry.learn(NetworkService(name="my-service-2", payload="ETHERNET"), False)

@@ -95,3 +95,23 @@ async def test_the_endpoint() -> None:
 
         await stage.play(actions={leaves.number: leave})
     stage.check()
+
+
+async def test_the_client() -> None:
+    stage = Stage("local-request-close", "nsc-1", ignore=NO_MECHANISM, today=True)
+    # Our program makes ids of its name and the place in its list.
+    stage.translation.learn("conn-1", "nsc-1-0")
+    calls = [one for one in stage.script.calls_of("nsc-1") if not one.stream]
+    first, refresh, close = calls
+    async with started(stage, "nsc", network_services="kernel://my-service?app=client") as process:
+        # Before it refreshes, when a third of an hour has passed.
+        await stage.play(until=refresh.first - 1)
+        line = await process.event("connected")
+        assert line["id"] == "nsc-1-0"
+        assert (line["src"], line["dst"]) == (["172.16.0.97/32"], ["172.16.0.96/32"])
+        assert line["path"] == ["nsc-1", "nsmgr-1", "forwarder-1", "nse-1"]
+        stage.skip(until=close.last)
+        assert await process.stop() == 0
+        assert [one["id"] for one in process.events("closed")] == ["nsc-1-0"]
+    stage.check()
+    assert first.method.name == refresh.method.name == "Request"

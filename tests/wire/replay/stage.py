@@ -65,6 +65,7 @@ class Stage:
         self.url = ""
         self._ignore = frozenset(ignore)
         self._newer = newer
+        self.patience = PATIENCE
         self.loose = False
         """Peers find what only contains the names that are looked for, as registries once did."""
         self.lost: dict[tuple[str, int], set[str]] = {}
@@ -126,6 +127,10 @@ class Stage:
     def manager(self) -> Peer:
         """The manager that our hop calls."""
         return next(peer for name, peer in self.peers.items() if name.startswith("nsmgr"))
+
+    def skip(self, until: int) -> None:
+        """Leave out what is recorded before event `until`, as far as it has not come."""
+        self._at = until
 
     def due(self, exchange: Exchange) -> bool:
         """Whether a recorded call of our hop belongs to what is going on."""
@@ -217,7 +222,7 @@ class Stage:
 
     async def _within(self, what: Awaitable[Any], exchange: Exchange, side: str, otherwise: str) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self.patience):
                 await what
         except TimeoutError:
             self.problem(exchange.number, otherwise, side)
@@ -302,7 +307,7 @@ class Stage:
             return effect(sorted(found, key=str) if exchange.status == 0 else found, self._ignore)
 
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self.patience):
                 while heard() not in accepted:
                     self._news.clear()
                     await self._news.wait()
