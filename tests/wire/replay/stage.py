@@ -125,8 +125,13 @@ class Stage:
 
     @property
     def manager(self) -> Peer:
-        """The manager that our hop calls."""
-        return next(peer for name, peer in self.peers.items() if name.startswith("nsmgr"))
+        """The manager that our hop calls; the first, if it calls several."""
+        return next(peer for name, peer in self.peers.items() if name.rpartition("/")[2].startswith("nsmgr"))
+
+    @property
+    def registry(self) -> Peer:
+        """The registry that our hop calls."""
+        return next(peer for name, peer in self.peers.items() if name.rpartition("/")[2] == "registry")
 
     def skip(self, until: int) -> None:
         """Leave out what is recorded before event `until`, as far as it has not come."""
