@@ -25,7 +25,9 @@ _TOKEN = re.compile(
     r"""|(?P<word>[A-Za-z_]\w*)|(?P<mark>[()|])"""
 )
 _DEEPEST = 32
-
+LONGEST = 4096
+"""Characters of a template, and of what it renders to: whoever registers a service writes it, and each request of a
+client pays for it."""
 
 _Render: TypeAlias = Callable[[Value, Mapping[str, str]], Value]
 
@@ -40,28 +42,31 @@ class _Branch:
 
 def render(text: str, values: Mapping[str, str]) -> str:
     """`text` with its templates filled in from `values`; as it is when it is no good template."""
-    if "{{" not in text:
+    if "{{" not in text or len(text) > LONGEST:
         return text
     parsed = _parse(text)
     if parsed is None:
         return text
     try:
-        return "".join(_run(parsed, values, values))
+        return "".join(_run(parsed, values, values, [LONGEST]))
     except (Bad, RecursionError):
         return text
 
 
-def _run(nodes: tuple[object, ...], dot: Value, values: Mapping[str, str]) -> list[str]:
+def _run(nodes: tuple[object, ...], dot: Value, values: Mapping[str, str], left: list[int]) -> list[str]:
+    """The pieces of the rendered text; `left` counts the characters that it may still have."""
     out: list[str] = []
     for node in nodes:
-        if isinstance(node, str):
-            out.append(node)
-        elif isinstance(node, _Branch):
+        if isinstance(node, _Branch):
             found = node.condition(dot, values)
             inner = found if node.rebinds and true(found) else dot
-            out.extend(_run(node.then if true(found) else node.otherwise, inner, values))
-        elif callable(node):
-            out.append(text_of(node(dot, values)))
+            out.extend(_run(node.then if true(found) else node.otherwise, inner, values, left))
+            continue
+        text = node if isinstance(node, str) else text_of(node(dot, values)) if callable(node) else ""
+        left[0] -= len(text)
+        if left[0] < 0:
+            raise Bad
+        out.append(text)
     return out
 
 
@@ -70,6 +75,9 @@ def _parse(text: str) -> tuple[object, ...] | None:
     """The template's nodes: texts, renderers and branches; None if it does not parse."""
     pieces: list[tuple[str, str]] = []
     at = 0
+    if text.rfind("{{") > text.rfind("}}"):
+        # Open to its end; looking for the end from each beginning would take time squared.
+        return None
     for found in _ACTION.finditer(text):
         literal = text[at : found.start()]
         if pieces and pieces[-1][0] == "trim":

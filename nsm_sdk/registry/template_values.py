@@ -17,6 +17,11 @@ from typing import TypeAlias, final
 NO_VALUE = "<no value>"
 """How a label that is not there is rendered."""
 
+MOST = 1 << 16
+"""Characters of a text that a function makes out of others."""
+_MOST_LABELS = 64
+"""Labels that are printed as a whole."""
+
 _VERB = re.compile(r"%([sdvq%])")
 
 
@@ -48,7 +53,15 @@ def text_of(value: Value) -> str:
         case str() | int():
             return str(value)
         case _:
-            return f"map[{' '.join(f'{key}:{value[key]}' for key in sorted(value))}]"
+            if len(value) > _MOST_LABELS:
+                raise Bad
+            return _bounded(f"map[{' '.join(f'{key}:{value[key]}' for key in sorted(value))}]")
+
+
+def _bounded(text: str) -> str:
+    if len(text) > MOST:
+        raise Bad
+    return text
 
 
 def _index(args: list[Value]) -> Value:
@@ -72,11 +85,13 @@ def _printf(args: list[Value]) -> Value:
     if not args or not isinstance(args[0], str) or any(isinstance(arg, Missing) for arg in args):
         raise Bad
     left = args[1:]
+    room = MOST
     shape = args[0]
     if "%" in _VERB.sub("", shape):
         raise Bad
 
     def fill(found: re.Match[str]) -> str:
+        nonlocal room
         verb = found[1]
         if verb == "%":
             return "%"
@@ -88,7 +103,11 @@ def _printf(args: list[Value]) -> Value:
         )
         if not fits:
             raise Bad
-        return json.dumps(value, ensure_ascii=False) if verb == "q" else text_of(value)
+        text = json.dumps(value, ensure_ascii=False) if verb == "q" else text_of(value)
+        room -= len(text)
+        if room < 0:
+            raise Bad
+        return text
 
     filled = _VERB.sub(fill, shape)
     if left:
@@ -102,7 +121,7 @@ def _print(args: list[Value]) -> Value:
         # Go puts a space between two operands when neither is a string.
         if at and not isinstance(arg, str) and not isinstance(args[at - 1], str):
             out += " "
-        out += "<nil>" if isinstance(arg, Missing) else text_of(arg)
+        out = _bounded(out + ("<nil>" if isinstance(arg, Missing) else text_of(arg)))
     return out
 
 
@@ -135,6 +154,17 @@ def _pair(equal: Callable[[list[Value]], Value]) -> Callable[[list[Value]], Valu
     return differs
 
 
+def _println(args: list[Value]) -> Value:
+    out: list[str] = []
+    room = MOST
+    for arg in args:
+        out.append("<nil>" if isinstance(arg, Missing) else text_of(arg))
+        room -= len(out[-1])
+        if room < 0:
+            raise Bad
+    return " ".join(out) + "\n"
+
+
 def _choose(wanted: bool) -> Callable[[list[Value]], Value]:
     def choose(args: list[Value]) -> Value:
         if not args:
@@ -164,5 +194,5 @@ FUNCTIONS: Mapping[str, Callable[[list[Value]], Value]] = {
     "or": _choose(True),
     "print": _print,
     "printf": _printf,
-    "println": lambda args: " ".join("<nil>" if isinstance(arg, Missing) else text_of(arg) for arg in args) + "\n",
+    "println": _println,
 }

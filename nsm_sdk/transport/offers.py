@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 
 from nsm_sdk import api
 from nsm_sdk.api import Connection, ConnectionEvent, Empty, Message, Method, NetworkService, NetworkServiceEndpoint
+from nsm_sdk.api.wire import SMALL, count_fields
 from nsm_sdk.core import Bound, Call, E, Found, Next, Query, RegistryNext, WatchNext
 from nsm_sdk.errors import DataLoss, InvalidRequest
 
@@ -55,19 +56,34 @@ class Carrier(Protocol):
 
 
 def asked(method: Method[Any, Any], raw: bytes) -> Any:
-    """Decode what a caller sent."""
+    """Decode what a caller sent. InvalidRequest for what is no such message, or one of far too many parts."""
     try:
+        if len(raw) > SMALL:
+            count_fields(raw, method.request.DESCRIPTOR)
         return method.request.FromString(raw)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{method.name}: {error.message}", hint=error.hint, element="transport") from None
     except Exception as error:
-        raise InvalidRequest(f"{method.name}: not a {method.request.DESCRIPTOR.full_name}") from error
+        raise InvalidRequest(
+            f"{method.name}: not a {method.request.DESCRIPTOR.full_name}",
+            element="transport",
+            hint="send the message of the method's definition, its texts as UTF-8",
+        ) from error
 
 
 def answered(method: Method[Any, Any], raw: bytes, url: str) -> Any:
-    """Decode what a peer answered."""
+    """Decode what a peer answered. DataLoss for what is no such message, or one of far too many parts."""
     try:
+        # An event of a stream may speak of thousands of connections.
+        if len(raw) > SMALL and not method.server_streaming:
+            count_fields(raw, method.response.DESCRIPTOR)
         return method.response.FromString(raw)
     except Exception as error:
-        raise DataLoss(f"{url} answered {method.name} with no {method.response.DESCRIPTOR.full_name}") from error
+        why = f": {error.message}" if isinstance(error, InvalidRequest) else ""
+        raise DataLoss(
+            f"{url} answered {method.name} with no {method.response.DESCRIPTOR.full_name}{why}",
+            hint="is this the address of such a peer, and of a version that we understand?",
+        ) from error
 
 
 class Received:

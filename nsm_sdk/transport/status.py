@@ -19,11 +19,15 @@ TRAIL_KEY = "nsm-trail-bin"
 """Trailing metadata of an error: JSON with `hop`, `element`, `hint` and `trail`. Peers of other make ignore it."""
 
 _TEXT = 2048
+_LOOKED_AT = 4
+"""How many times as long as its limit a text may be before it is cut unread: a peer's text may have any length."""
 _HINT = 512
 _NAME = 128
 _HOPS = 16
 _TRAIL = 16384
-_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
+_WORD = re.compile(r"[A-Za-z0-9_.-]{8,}+")
+_TOKEN_HEAD = 7
+"""Characters that the first part of a token has at least."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
@@ -38,8 +42,22 @@ class Failure:
 
 def clean(text: str, limit: int = _TEXT) -> str:
     """The text without tokens and control characters, cut to `limit` characters."""
-    text = _CONTROL.sub("?", _TOKEN.sub("<token>", text))
+    text = _CONTROL.sub("?", _WORD.sub(_blotted, text[: _LOOKED_AT * limit]))
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _blotted(word: re.Match[str]) -> str:
+    """The word up to where a token begins in it. One pass: the word may be a peer's, made to take long."""
+    text = word[0]
+    at = text.find("eyJ")
+    while at >= 0:
+        dot = text.find(".", at)
+        if dot < 0:
+            break
+        if dot - at >= _TOKEN_HEAD and dot + 1 < len(text):
+            return f"{text[:at]}<token>"
+        at = text.find("eyJ", at + 3)
+    return text
 
 
 def encode(error: NsmError, hop: str) -> Failure:
