@@ -59,7 +59,7 @@ def decide(state: Healing, event: Event, now: float) -> Step:
         case Skipped():
             return _skipped(state, now)
         case Sent():
-            return (replace(state, stale=True), []) if event.reselect else (state, [])
+            return (replace(state, stale=True), []) if event.reselect and not state.stale else (state, [])
         case Heard():
             return _heard(state, event, now)
         case Checked():
@@ -76,48 +76,48 @@ def decide(state: Healing, event: Event, now: float) -> Step:
 
 
 def _established(state: Healing, event: Established, now: float) -> Step:
-    after = replace(
-        state,
-        known=True,
-        probed=event.probed,
-        endpoint=event.endpoint,
-        expires=event.expires,
-        lifetime=max(event.expires - now, 0.0),
-        timeout=event.timeout,
-        refresh_in=event.refresh_in,
-        plain=0,
-        gone_since=math.inf,
-        reselected=event.reselect,
-        reselected_at=now if event.reselect else state.reselected_at,
-        echoes=state.echoes or event.reselect,
-        fruitless=state.fruitless + event.reselect,
-        posted=False,
-    )
+    facts: dict[str, Any] = {
+        "known": True,
+        "probed": event.probed,
+        "endpoint": event.endpoint,
+        "expires": event.expires,
+        "lifetime": max(event.expires - now, 0.0),
+        "timeout": event.timeout,
+        "refresh_in": event.refresh_in,
+        "plain": 0,
+        "gone_since": math.inf,
+        "reselected": event.reselect,
+        "reselected_at": now if event.reselect else state.reselected_at,
+        "echoes": state.echoes or event.reselect,
+        "posted": False,
+    }
     refreshed = event.by is By.REFRESH and not event.reselect
     if refreshed and state.healing and state.reselects:
         # The same endpoint has confirmed what does not work; only selecting anew ends this healing.
-        return after, [Note(kind=Kind.REFRESHED, text="refreshed, but the datapath is still to be repaired")]
+        note = Note(kind=Kind.REFRESHED, text="refreshed, but the datapath is still to be repaired")
+        return replace(state, **facts), [note]
     moved = bool(state.endpoint) and state.endpoint != event.endpoint
-    ended = state.healing or state.phase is Phase.GIVEN_UP
-    if ended:
+    if state.healing or state.phase is Phase.GIVEN_UP:
         note = _healed(state, now, moved, f"request of {event.by} succeeded at {event.endpoint or 'the endpoint'}")
     elif not state.known:
         note = Note(kind=Kind.UP, text=f"established at {event.endpoint or 'the endpoint'}", moved=False)
     else:
         text = f"moved to {event.endpoint}" if moved else "refreshed"
         note = Note(kind=Kind.REFRESHED, text=text, moved=moved)
-    after = _at_rest(after, Control.UP, stale=state.stale or not state.known)
     if not refreshed or state.healing:
-        after = replace(after, data=Data.UNCHECKED, alive_at=-math.inf)
-    if after.wanted:
-        after, actions = _wish(replace(after, wanted=False), now)
-        return after, [note, *actions]
-    return after, [note]
+        facts |= {"data": Data.UNCHECKED, "alive_at": -math.inf}
+    wanted = state.wanted
+    state = _at_rest(state, Control.UP, stale=state.stale or not state.known, wanted=False, **facts)
+    if wanted:
+        state, actions = _wish(state, now)
+        return state, [note, *actions]
+    return state, [note]
 
 
-def _at_rest(state: Healing, control: Control, *, stale: bool) -> Healing:
+def _at_rest(state: Healing, control: Control, *, stale: bool, **facts: Any) -> Healing:
     return replace(
         state,
+        **facts,
         phase=Phase.WATCHING,
         control=control,
         why=None,
@@ -195,6 +195,8 @@ def _heard(state: Healing, event: Heard, now: float) -> Step:
 
 
 def _heard_up(state: Healing, now: float) -> Step:
+    if state.phase is Phase.WATCHING and state.control is Control.UP and not state.stale and not state.echoes:
+        return state, []
     state = replace(state, stale=False, echoes=state.echoes and state.reselected)
     if state.phase is Phase.DOUBTING:
         state = _at_rest(state, Control.UP, stale=False)

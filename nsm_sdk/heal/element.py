@@ -106,7 +106,8 @@ class Heal(Element):
         if held.tidy:
             held.given.tidy(request)
         self._take_over_from_refresh(call, held)
-        self._feed(held, model.Sent(reselect=reselect))
+        if reselect:
+            self._feed(held, model.Sent(reselect=True))
         watch = held.regular
         if watch is not None:
             watch.hold()

@@ -26,6 +26,7 @@ from nsm_sdk.heal import (
     Event,
     Happening,
     Happenings,
+    Heal,
     Journal,
     Journals,
     Kind,
@@ -49,7 +50,12 @@ from nsm_sdk.heal.probes.base import Cancel, Tell, here, url_of
 from nsm_sdk.heal.probes.icmp import checksum
 from nsm_sdk.heal.probes.neighbour import advertises, arp_answers, arp_question, solicited_node
 from nsm_sdk.heal.probes.regular import Regular
-from nsm_sdk.testing import VirtualClock, rig, settled, virtual_time
+from nsm_sdk.testing import VirtualClock, check_element, rig, settled, virtual_time
+
+
+def test_heal_keeps_the_contract_of_elements() -> None:
+    check_element(lambda: Heal(seed=1))
+
 
 # -- journal --
 

@@ -74,8 +74,8 @@ class Target:
     snapshot: Snapshot | None = None
 
     @classmethod
-    def of(cls, conn: Connection, namespace: str | int = "") -> Target:
-        """What there is to check of `conn`."""
+    def of(cls, conn: Connection, namespace: str | int = "", snapshot: Snapshot | None = None) -> Target:
+        """What there is to check of `conn`, of which `snapshot` may have been taken already."""
         context = conn.context.ip_context
         sources = tuple(map(_plain, context.src_ip_addrs))
         destinations = tuple(map(_plain, context.dst_ip_addrs))
@@ -89,7 +89,7 @@ class Target:
             pairs=tuple((src, dst) for src in sources for dst in destinations if (":" in src) == (":" in dst)),
             sources=sources,
             gateways=tuple(dict.fromkeys(map(_plain, hops))),
-            snapshot=Snapshot.of(conn),
+            snapshot=snapshot or Snapshot.of(conn),
         )
 
 
