@@ -241,5 +241,7 @@ DEVIATIONS: dict[tuple[str, str, str], str] = {
     ("heal-forwarder", "answers", "36"): "a next hop that is gone is UNAVAILABLE; theirs is UNKNOWN",
     ("heal-forwarder", "answers", "39"): "a next hop that is gone is UNAVAILABLE; theirs is UNKNOWN",
     ("heal-forwarder", "answers", "42"): "a next hop that is gone is UNAVAILABLE; theirs is UNKNOWN",
+    ("interdomain", "answers", "115"): "nobody fits: UNAVAILABLE, with the reason; theirs is UNKNOWN",
+    ("interdomain", "answers", "119"): "nobody fits: UNAVAILABLE, with the reason; theirs is UNKNOWN",
 }
 """(file, section, case) -> why we answer otherwise."""

@@ -159,10 +159,10 @@ async def mesh(services: dict[str, NetworkService]) -> AsyncIterator[tuple[Runni
         )
         await register("forwarder-1", "forwarder", forwarder.urls[0])
         kernel = Mechanisms({KERNEL: KernelServer(namespace="file:///run/netns/somewhere")})
-        for name, (service, elements) in {**ENDPOINTS, "nse-kernel": ("kernel-only", (kernel,))}.items():
+        for name, (offered, elements) in {**ENDPOINTS, "nse-kernel": ("kernel-only", (kernel,))}.items():
             tokens, dial = identity(name)
             running = await up(chains.nse(name, *elements, tokens=tokens, services=[tokens, dial]))
-            await register(name, service, running.urls[0])
+            await register(name, offered, running.urls[0])
         await register("nse-dead", "dead", "tcp://127.0.0.1:1")
 
         tokens, dial = identity("nsc-1")

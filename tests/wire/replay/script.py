@@ -100,8 +100,11 @@ class Script:
     def registered(self, hop: str) -> Iterator[tuple[int, Any, bool]]:
         """How what `hop` tells those who look for services and endpoints changed: (event, entry, gone).
 
-        A manager knows what is in the registry, but the own addresses of what has registered with it.
+        A manager knows what is in the registry, but the own addresses of what has registered with it. What comes from
+        elsewhere is known from the time when it was first found.
         """
+        domain = hop.rpartition("/")[0]
+        registry = f"{domain}/registry" if domain else "registry"
         own: dict[str, str] = {}
         for exchange in self.exchanges.values():
             if exchange.server == hop and exchange.method.name == "Register" and exchange.status == 0:
@@ -109,7 +112,13 @@ class Script:
                 if isinstance(entry, NetworkServiceEndpoint):
                     own[entry.name] = entry.url
         for exchange in sorted(self.exchanges.values(), key=lambda one: one.last):
-            if exchange.server != "registry" or exchange.status != 0:
+            if exchange.server == hop and exchange.method.name == "Find":
+                for at, found in exchange.answers:
+                    entry = getattr(found, "network_service", None) or getattr(found, "network_service_endpoint", None)
+                    if entry is not None and "@" in entry.name and not found.deleted:
+                        yield at, entry, False
+                continue
+            if exchange.server != registry or exchange.status != 0:
                 continue
             if exchange.method.name == "Register":
                 entry = type(exchange.request).FromString(exchange.answers[0][1].SerializeToString())
