@@ -12,12 +12,12 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from nsm_sdk.heal.model import Kind, Note
 
-ENTRIES = 256
+ENTRIES = 128
 """Entries kept for a connection."""
 CLOSED_KEPT = 256
 """Journals of closed connections that are kept."""
@@ -41,6 +41,8 @@ class Entry:
     repair: float | None = None
     """Seconds from the first sign of trouble to the success."""
     attempts: int | None = None
+    times: int | None = None
+    """How many refreshes in a row this is the last of; None for one."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; what says nothing is left out."""
@@ -72,7 +74,11 @@ class Journal:
         self._entries: deque[Entry] = deque(maxlen=entries)
 
     def add(self, entry: Entry) -> None:
-        """Note it; the oldest goes when there are too many."""
+        """Note it; the oldest goes when there are too many. Of refreshes in a row the last stays, with their number."""
+        last = self._entries[-1] if self._entries else None
+        if last is not None and entry.kind == last.kind == Kind.REFRESHED and not entry.moved and not last.moved:
+            self._entries[-1] = replace(entry, times=(last.times or 1) + 1)
+            return
         if len(self._entries) == self._entries.maxlen:
             self.dropped += 1
         self._entries.append(entry)
@@ -138,6 +144,8 @@ def _sentence(entry: Entry) -> str:
         facts.append(f"last known to be up {_duration(entry.detect)} before")
     if entry.repair is not None:
         facts.append(f"repaired in {_duration(entry.repair)}")
+    if entry.times is not None:
+        facts.append(f"{entry.times} times in a row")
     if entry.attempts is not None and entry.kind != Kind.ATTEMPT:
         facts.append(f"{entry.attempts} attempt" + ("" if entry.attempts == 1 else "s"))
     return entry.text + (f" ({', '.join(facts)})" if facts else "")

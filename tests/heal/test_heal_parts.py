@@ -84,6 +84,18 @@ def test_a_journal_survives_json_and_tells_the_same_story() -> None:
     assert "last known to be up 290.0 ms before" in story(journal)
 
 
+def test_refreshes_in_a_row_are_one_entry() -> None:
+    journals = Journals()
+    journal = journals.open("c1")
+    for number in range(1000):
+        journals.note(journal, Note(kind=Kind.REFRESHED, text="refreshed", moved=False), float(number), 0.0)
+    (entry,) = journal.entries
+    assert (entry.at, entry.times, journal.dropped) == (999.0, 1000, 0)
+    assert "1000 times in a row" in story(journal)
+    journals.note(journal, Note(kind=Kind.REFRESHED, text="moved to nse-2", moved=True), 0.0, 0.0)
+    assert len(journal) == 2
+
+
 def test_an_empty_story() -> None:
     assert "nothing has happened yet" in story(Journal("c1"))
 

@@ -264,8 +264,9 @@ class Icmp(Probe):
         if channel is not None and namespace != "":
             channel = self._still(channel, namespace, family)
         if channel is None:
+            now = identity(namespace)
             opened, raw = self._inside(namespace, lambda: open_socket(family))
-            channel = self._channels[namespace, family] = Channel(opened, family, raw, identity(namespace))
+            channel = self._channels[namespace, family] = Channel(opened, family, raw, now)
         return channel
 
     def _still(self, channel: Channel, namespace: str | int, family: int) -> Channel | None:
