@@ -145,6 +145,9 @@ class KernelDatapath(Service):
                 self._settle(side)
         for side in (near, far):
             side.namespace.wait_reachable(side.want.addresses)
+            # Until the kernel has dealt with the carrier, which it does later by itself, an interface that is up drops
+            # what it should send; being asked for the interface makes it do so now.
+            side.namespace.link(index=side.index)
 
     def _make(self, kernel: Kernel, near: _Side, far: _Side) -> tuple[int, int]:
         a, b = (NewEnd(name=side.want.name, mac=side.want.mac, mtu=side.want.mtu) for side in (near, far))
@@ -162,6 +165,9 @@ class KernelDatapath(Service):
         for side in (near, far):
             if self._settle(side):
                 side.namespace.wait_reachable(side.want.addresses)
+            # Until the kernel has dealt with the carrier, which it does later by itself, an interface that is up drops
+            # what it should send; being asked for the interface makes it do so now.
+            side.namespace.link(index=side.index)
         return True
 
     def _clear(self, side: _Side) -> None:
