@@ -101,6 +101,11 @@ class Cluster:
     # -- life -------------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def start(self) -> None:
+        """Start the registry; for those who do not write `async with`. `aclose` ends it all."""
         self._folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         try:
             self._registry = self._make_registry("registry")
@@ -108,7 +113,6 @@ class Cluster:
         except BaseException:
             await self.aclose()
             raise
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -116,7 +120,8 @@ class Cluster:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End everything, last first; what cannot be ended gracefully is killed. Nothing stays on the machine."""
+        """End everything, last first; what cannot be ended gracefully is killed. Nothing stays on the machine.
+        May be repeated."""
         with anyio.CancelScope(shield=True):
             for hop in reversed(self.hops.values()):
                 try:
