@@ -3,7 +3,7 @@
 
 Does:  joins two namespaces by 50 connections (both ends, IPv4 and IPv6) and compares with the same netlink messages
        sent pre-encoded; then joins and removes 50 at once and measures the longest stall of the event loop.
-Place: `python -m benchmarks.plumbing`, as root. Prints one line for each row.
+Place: `python -m benchmarks plumbing`, as root.
 State: two namespaces and a folder, for the length of the run.
 """
 
@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-import sys
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
+from benchmarks.report import note, row
 from nsm_sdk.api import Connection, Mechanism
 from nsm_sdk.core import Role
 from nsm_sdk.errors import NsmError
@@ -142,23 +142,21 @@ async def measure(a: str, b: str, folder: Path) -> None:
             for one in joints:
                 await datapath.part(one.connection)
         bare, base, mine = (statistics.median(one) * 1e3 for one in (alone, raw, ours))
-        print(f"kernel plumbing, {messages} messages pre-encoded, sending alone  {bare:6.2f} ms")
-        print(f"kernel plumbing, the same, from the event loop        {base:6.2f} ms")
-        print(
-            f"kernel plumbing, one connection                       {mine:6.2f} ms  {mine / base:.2f} x (at most 2 x)"
-        )
-        print(f"kernel verify (refresh), one connection               {statistics.median(refresh) * 1e3:6.2f} ms")
+        detail = f"{mine:.2f} ms against {base:.2f} ms"
+        row("one connection plumbed, against the messages pre-encoded", mine / base, 2, detail=detail)
+        note(f"  the {messages} messages, sending alone", bare, "ms")
+        note("  verified again (refresh)", statistics.median(refresh) * 1e3, "ms")
 
         async def both() -> None:
             await asyncio.gather(*(datapath.join(one) for one in joints))
             await asyncio.gather(*(datapath.part(one.connection) for one in joints))
 
         stall = await longest_stall(asyncio.ensure_future(both()))
-        print(f"longest stall of the loop, {COUNT} plumbed and removed       {stall * 1e3:6.2f} ms  (reach: 15 ms)")
+        row(f"longest stall of the loop, {COUNT} plumbed and removed", stall * 1e3, 15, "ms")
 
 
 if __name__ == "__main__":
     try:
         asyncio.run(main())
     except NsmError as error:
-        sys.exit(f"skipped: {error}")
+        print(f"skipped: {error}")

@@ -3,7 +3,7 @@
 
 Does:  finds by service and by name among 100 and among 100,000 endpoints, with results of the same size; registers
        through the whole chain and into the store alone; tells 1,000 watchers of one update that concerns all, or one.
-Place: `python -m benchmarks.registry [rounds]`. Prints one line for each row.
+Place: `python -m benchmarks registry`, or `python -m benchmarks.registry [rounds]`.
 State: none.
 """
 
@@ -17,6 +17,8 @@ import time
 from contextlib import aclosing
 from typing import Any
 
+from benchmarks.measure import milli
+from benchmarks.report import note, row
 from nsm_sdk.api import NetworkServiceEndpoint
 from nsm_sdk.core import NSE, Chain, Query, Role, Running, find_all
 from nsm_sdk.registry import Begin, Expire, Memory, MemoryStore, RegistrationTime, UpdatePath
@@ -113,26 +115,24 @@ async def main(rounds: int) -> None:
         for what, query, size in (("by service", by_service, PER_SERVICE), ("by name", by_name, 1)):
             pairs = [(await finds(small, query, size), await finds(big, query, size)) for _ in range(rounds)]
             one, other = (statistics.median(times) for times in zip(*pairs, strict=True))
-            print(
-                f"find {what}: {one * 1e6:.1f} us among {FEW}, {other * 1e6:.1f} us among {MANY:,}: "
-                f"{other / one:.2f} x (reach: 1.5 x)"
-            )
+            detail = f"{milli(other)} against {milli(one)}"
+            row(f"find {what}, {MANY:,} endpoints against {FEW}", other / one, 1.5, detail=detail)
     store: MemoryStore[NetworkServiceEndpoint] = MemoryStore(NSE)
     async with registry(store).serving() as running:
         new = [await registers(running, range(turn * 10_000, (turn + 1) * 10_000)) for turn in range(rounds)]
         again = [await registers(running, range(turn * 10_000, (turn + 1) * 10_000)) for turn in range(rounds)]
-        print(f"register through the chain: {statistics.median(new):,.0f} /s new (reach: 20,000 /s)")
-        print(f"register through the chain: {statistics.median(again):,.0f} /s again")
+        row("register through the chain", statistics.median(new), 20_000, "/s", most=False)
+        note("  the same endpoints again", statistics.median(again), "/s")
         entries = [endpoint(number) for number in range(20_000)]
         began = time.perf_counter()
         for entry in entries:
             store.put(entry)
-        print(f"register in the store alone: {len(entries) / (time.perf_counter() - began):,.0f} /s")
+        note("  in the store alone", len(entries) / (time.perf_counter() - began), "/s")
         everybody = [NetworkServiceEndpoint(network_service_names=["watched"]) for _ in range(WATCHERS)]
         one_each = [NetworkServiceEndpoint(name=f"watched-{number}") for number in range(WATCHERS)]
         for what, queries, concerned, reach in (("all", everybody, WATCHERS, 10), ("one", one_each, 1, 0.1)):
             took = await told(running, queries, concerned, 5 * rounds)
-            print(f"one update, {WATCHERS:,} watchers, {what} matching: {took * 1e3:.3f} ms (reach: {reach} ms)")
+            row(f"one update, {WATCHERS:,} watchers, {what} matching", took * 1e3, reach, "ms")
 
 
 if __name__ == "__main__":

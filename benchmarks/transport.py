@@ -3,7 +3,7 @@
 
 Does:  interleaves rounds of bare echoes, our echoes and calls in process, over one hop and over three, and prints
        medians and ratios. Ours carry a token of 300 characters and a deadline; the bare ones do not.
-Place: `python benchmarks/transport.py [rounds]`.
+Place: `python -m benchmarks transport`, or `python -m benchmarks.transport [rounds]`.
 State: none.
 """
 
@@ -14,22 +14,21 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
 from typing import Any
 
-import grpc
-import grpc.aio
-
+from benchmarks.echo import Echo, message, one_loop
+from benchmarks.measure import milli
+from benchmarks.report import note
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Call, Chain, Element, Next, Role
 from nsm_sdk.transport import Dialer, listen
 
 CALLS = 20
-SIZE = 1082
 
 
-class Echo(Element):
+class Answers(Element):
     """Answers the connection of the request."""
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
@@ -56,58 +55,20 @@ class Tokens:
         return "t" * 300, 1_800_000_000.0
 
 
-def message() -> Request:
-    """A Request of about 1,082 bytes."""
-    request = Request(connection=Connection(id="a" * 36))
-    request.connection.labels["filler"] = "x" * (SIZE - len(request.SerializeToString()) - 14)
-    return request
-
-
-@asynccontextmanager
-async def bare(path: str) -> AsyncGenerator[Callable[[], Awaitable[Any]], None]:
-    """A bare echo of the same bytes, parsed on both sides as any servicer does."""
-
-    async def echo(request: Request, context: Any) -> Connection:
-        return request.connection
-
-    class Handlers(grpc.GenericRpcHandler):
-        def service(self, details: grpc.HandlerCallDetails) -> Any:
-            return grpc.unary_unary_rpc_method_handler(
-                echo, Request.FromString, lambda answer: answer.SerializeToString()
-            )
-
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((Handlers(),))
-    server.add_insecure_port(path)
-    await server.start()
-    channel = grpc.aio.insecure_channel(path)
-    stub: Any = channel.unary_unary(
-        "/bare/Echo",
-        request_serializer=lambda request: request.SerializeToString(),
-        response_deserializer=Connection.FromString,
-    )
-    request = message()
-    try:
-        yield lambda: stub(request, timeout=10)
-    finally:
-        await channel.close()
-        await server.stop(None)
-
-
 async def main(rounds: int) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
         async with AsyncExitStack() as stack:
-            calls: dict[str, Callable[[], Awaitable[Any]]] = {
-                "bare echo": await stack.enter_async_context(bare(f"unix:{folder}/bare")),
-                "bare echo again": await stack.enter_async_context(bare(f"unix:{folder}/again")),
+            calls: dict[str, Echo] = {
+                "bare echo": await stack.enter_async_context(one_loop()),
+                "bare echo again": await stack.enter_async_context(one_loop()),
             }
             dialer = Dialer(Tokens())
             client = await stack.enter_async_context(Role("client", services=[dialer]).serving())
             request = message()
             for url in (f"unix://{folder}/ours", "tcp://127.0.0.1:0", "inproc://bench"):
                 kind = url.partition(":")[0]
-                below: Element = Echo()
+                below: Element = Answers()
                 for hops in (1, 2, 3):
                     one = url if kind == "tcp" else f"{url}{hops}"
                     served = await stack.enter_async_context(
@@ -131,10 +92,9 @@ async def main(rounds: int) -> None:
                         if number:
                             times[name].append(time.perf_counter() - began)
             base = statistics.median(times["bare echo"])
-            print(f"{'':18}{'median us':>10}{'ratio':>8}")
             for name, values in times.items():
                 median = statistics.median(values)
-                print(f"{name:18}{median * 1e6:10.0f}{median / base:8.2f}")
+                note(name, median / base, "echo", milli(median))
 
 
 if __name__ == "__main__":
