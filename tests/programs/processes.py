@@ -26,7 +26,7 @@ from tests.run import unique
 
 NSM = (sys.executable, "-m", "nsm_sdk.cli.main")
 Line = dict[str, Any]
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds after which a wait is given up, so that the failure can tell what was printed."""
 
 

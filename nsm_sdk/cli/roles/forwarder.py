@@ -99,6 +99,8 @@ async def serve(program: Program, settings: Settings) -> None:
     """Run the forwarder until it is told to leave."""
     from nsm_sdk.cli.roles import parts
 
+    if settings.tunnel_ip:
+        parts.not_yet("NSM_TUNNEL_IP")
     if settings.datapath == "kernel":
         await _check_machine()
     tokens = parts.tokens("forwarder", settings)

@@ -48,6 +48,11 @@ def pause(failures: int) -> float:
     return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 32), LAST_PAUSE) * random.uniform(1.0, 1.25)
 
 
+def not_yet(name: str) -> None:
+    """Say that a setting is understood and has no effect in this version."""
+    logger.warning("%s is set, but this version cannot use it yet", name)
+
+
 def tokens(role: str, settings: Common) -> TokenGenerator:
     """What signs for this program."""
     source = Insecure(role, settings.name, subject=settings.insecure_subject)
