@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -29,11 +30,12 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock, seen through the running event loop."""
 
+    # Functions of C where they can be: every hop asks ten times for each request.
+    now: Callable[[], float]
+    wall: Callable[[], float]
+
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-
-    def now(self) -> float:
-        return self._loop.time()
-
-    def wall(self) -> float:
-        return time.time()
+        loop = asyncio.get_running_loop()
+        plain = type(loop).time is asyncio.BaseEventLoop.time
+        self.now = time.monotonic if plain else loop.time
+        self.wall = time.time
