@@ -243,5 +243,14 @@ DEVIATIONS: dict[tuple[str, str, str], str] = {
     ("heal-forwarder", "answers", "42"): "a next hop that is gone is UNAVAILABLE; theirs is UNKNOWN",
     ("interdomain", "answers", "115"): "nobody fits: UNAVAILABLE, with the reason; theirs is UNKNOWN",
     ("interdomain", "answers", "119"): "nobody fits: UNAVAILABLE, with the reason; theirs is UNKNOWN",
+    ("heal-datapath", "answers", "44"): (
+        "a connection that stands is UP for those who watch; theirs shows the state that the request came with"
+    ),
+    ("heal-nse", "answers", "83"): (
+        "a connection that stands is UP for those who watch; theirs shows the state that the request came with"
+    ),
+    ("heal-forwarder", "answers", "59"): (
+        "a connection that stands is UP for those who watch; theirs shows the state that the request came with"
+    ),
 }
 """(file, section, case) -> why we answer otherwise."""

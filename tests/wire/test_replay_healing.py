@@ -8,8 +8,9 @@ import logging
 import pytest
 
 from nsm_sdk import chains
+from nsm_sdk.ipam import PointToPointIpam
 from tests.fixtures import needs_fixtures
-from tests.wire.replay.hops import Registrant, forwarder, identity, manager
+from tests.wire.replay.hops import Registrant, endpoint, forwarder, identity, manager
 from tests.wire.replay.stage import Stage
 
 pytestmark = needs_fixtures
@@ -64,4 +65,21 @@ async def test_a_forwarder(recording: str, hop: str) -> None:
             actions=registrant.actions(),
             hooks={number: stage.peers[who].stop for number, who in deaths(stage).items()},
         )
+    stage.check()
+
+
+@pytest.mark.parametrize(
+    ("recording", "hop", "prefix"),
+    [
+        ("heal-nse", "nse-2", "10.0.2.0/24"),
+        ("heal-forwarder", "nse-1", ""),
+        ("heal-datapath", "nse-1", "10.0.1.0/24"),
+        ("heal-datapath", "nse-2", "10.0.2.0/24"),
+    ],
+)
+async def test_an_endpoint(recording: str, hop: str, prefix: str) -> None:
+    stage = Stage(recording, hop)
+    role = endpoint(stage, *([PointToPointIpam(prefix)] if prefix else []))
+    async with stage.set(), stage.playing(role), Registrant(stage).serving() as registrant:
+        await stage.play(actions=registrant.actions())
     stage.check()

@@ -71,7 +71,7 @@ class Peer:
         exchange = self._expected(method, message)
         if exchange is None:
             return await self._extra(method, message, context)
-        metadata = {key: value for key, value in context.invocation_metadata() if key not in _OWN}
+        metadata = _metadata(context)
         self.stage.translation.learn_ids(exchange.request, message, self.stage.hop)
         self.stage.asked(exchange, message, metadata)
         self.stage.answered(exchange)
@@ -224,6 +224,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
         async def stream(raw: bytes, context: Any) -> AsyncIterator[bytes]:
             asked = method.request.FromString(raw)
+            self._peer.stage.opened(method, _metadata(context))
             answers = self._peer.find(asked) if method.name == "Find" else self._peer.monitor(asked)
             try:
                 async for answer in answers:
@@ -232,6 +233,11 @@ class _Handlers(grpc.GenericRpcHandler):
                 await answers.aclose()
 
         return grpc.unary_stream_rpc_method_handler(stream)
+
+
+def _metadata(context: Any) -> dict[str, str]:
+    """What came beside a call, but for gRPC's own."""
+    return {key: value for key, value in context.invocation_metadata() if key not in _OWN}
 
 
 def _found(query: Any, entry: Any) -> bool:
