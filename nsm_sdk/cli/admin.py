@@ -60,10 +60,14 @@ async def admin_socket(path: str, told: Told) -> AsyncGenerator[None, None]:
 
         with unix_place(path, f"unix://{path}", MODE, bind):
             calls: set[asyncio.Task[None]] = set()
+            ended = False
 
             async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 task = asyncio.current_task()
-                assert task is not None
+                if ended or task is None:
+                    # Accepted in the turn in which the program left.
+                    writer.close()
+                    return
                 calls.add(task)
                 try:
                     async with asyncio.timeout(PATIENCE):
@@ -80,6 +84,7 @@ async def admin_socket(path: str, told: Told) -> AsyncGenerator[None, None]:
             try:
                 yield
             finally:
+                ended = True
                 server.close()
                 for call in list(calls):
                     call.cancel()
