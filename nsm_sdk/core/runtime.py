@@ -51,6 +51,8 @@ class Runtime:
         self._keeping = False
         self._at_drain: list[Callable[[], object]] = []
         self._idle = anyio.Event()
+        # What `anyio.CancelScope()` makes, without asking each time which event loop runs.
+        self._new_scope = type(anyio.CancelScope())
 
     def spawn(self, fn: Callable[[], Awaitable[object]], name: str, *, finish: bool = False) -> anyio.CancelScope:
         """Run `fn` in the background until it ends or the answered scope is cancelled; its errors are only logged.
@@ -118,7 +120,7 @@ class Runtime:
         if not self._keeping:
             self._keeping = True
             self._tasks.start_soon(self._keep_calls, name=f"{self.name}: calls")
-        scope = anyio.CancelScope()
+        scope = self._new_scope()
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()
         if stream:

@@ -33,6 +33,12 @@ def put_route(context: IPContext, side: Side, prefix: str) -> None:
         routes.add(prefix=prefix)
 
 
+def has_only(context: IPContext, side: Side, text: str) -> bool:
+    """Whether `text` is all that one side has, as with every refresh of a plain connection."""
+    addresses = context.src_ip_addrs if side == "src" else context.dst_ip_addrs
+    return len(addresses) == 1 and addresses[0] == text
+
+
 def keep_addresses(context: IPContext, side: Side, keep: Callable[[Interface], bool]) -> None:
     """Take out every address of one side that `keep` does not want or that cannot be read, and the routes to it."""
     addresses = context.src_ip_addrs if side == "src" else context.dst_ip_addrs

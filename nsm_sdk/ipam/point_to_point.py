@@ -28,7 +28,7 @@ from nsm_sdk.ipam.addresses import (
     parse_address,
     readable_networks,
 )
-from nsm_sdk.ipam.context import Side, keep_addresses, put_address, put_route
+from nsm_sdk.ipam.context import Side, has_only, keep_addresses, put_address, put_route
 from nsm_sdk.ipam.pools import IpPool
 from nsm_sdk.ipam.supply import Supply, Taken, give_back, take_back
 
@@ -136,8 +136,9 @@ class PointToPointIpam(Element):
             return True
 
         for side, own in lease.sides():
-            keep_addresses(context, side, partial(stays, own=own))
             text = host_text(own)
+            if not has_only(context, side, text):
+                keep_addresses(context, side, partial(stays, own=own))
             put_address(context, side, text)
             put_route(context, side, text)
 

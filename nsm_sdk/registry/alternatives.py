@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trying one after the other.
 
-Does:  sends a copy of a request to one candidate after the other until one succeeds; what a failed try has built is
-       closed below before the next. Remembers for a while which ones failed, so that they are tried last.
+Does:  sends a request to one candidate after the other until one succeeds, to all but the last as a copy; what a failed
+       try has built is closed below before the next. Remembers for a while which ones failed, so that they are tried
+       last.
 Place: the elements that choose.
 State: `Failures`: when each name failed last.
 """
@@ -91,9 +92,11 @@ async def try_each(
     """
     errors: list[tuple[Option, Exception]] = []
     clock = call.runtime.clock
-    for option in options:
-        attempt = Request()
-        attempt.CopyFrom(request)
+    for number, option in enumerate(options, 1):
+        attempt = request
+        if number < len(options):
+            attempt = Request()
+            attempt.CopyFrom(request)
         edit(attempt.connection, option)
         if errors:
             await _close_below(call, next, errors[-1][0], attempt.connection)

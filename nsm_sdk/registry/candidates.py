@@ -10,6 +10,7 @@ State: one `Follow` per query in use; those that nobody uses are dropped after a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -73,7 +74,7 @@ class Candidates(Service):
         Where all endpoints of `service` are followed already, one of them costs nothing.
         """
         if service:
-            follow = self._follows.get(_key(NSE, NetworkServiceEndpoint(network_service_names=[service])))
+            follow = self._follows.get(_key_of_service(service))
             if follow is not None and (known := follow.entries.get(name)) is not None:
                 follow.used = call.runtime.clock.now()
                 found: NetworkServiceEndpoint = known
@@ -180,6 +181,11 @@ class Candidates(Service):
 
 def _key(kind: Kind[Any], query: NetworkService | NetworkServiceEndpoint) -> tuple[str, bytes]:
     return kind.label, query.SerializeToString(deterministic=True)
+
+
+@functools.lru_cache(maxsize=1024)
+def _key_of_service(service: str) -> tuple[str, bytes]:
+    return _key(NSE, NetworkServiceEndpoint(network_service_names=[service]))
 
 
 def _valid(entries: Iterable[E], now: float) -> tuple[E, ...]:

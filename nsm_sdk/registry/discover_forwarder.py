@@ -39,6 +39,7 @@ class DiscoverForwarder(Element):
         self.service = service
         self.manager = manager
         self._failures = Failures()
+        self._asked: NetworkServiceEndpoint | None = None
         self._used = Slot[Option]("forwarder in use")
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
@@ -76,7 +77,9 @@ class DiscoverForwarder(Element):
 
     def _query(self) -> NetworkServiceEndpoint:
         manager = self.manager if isinstance(self.manager, str) else self.manager()
-        return NetworkServiceEndpoint(network_service_names=[self.service], url=manager)
+        if self._asked is None or self._asked.url != manager:
+            self._asked = NetworkServiceEndpoint(network_service_names=[self.service], url=manager)
+        return self._asked
 
     async def _quick_url(self, call: Call, name: str) -> str:
         """The forwarder's present address; empty if it is not listed, or nobody can tell quickly."""
