@@ -40,6 +40,10 @@ lint: .venv/ready  ## style, types, import rules
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
+docs: .venv/ready  ## write the generated pages of docs anew
+	@$(PY) tools/generate_reference.py
+	@$(PY) tools/heal_table.py
+
 bench: .venv/ready system  ## all benchmarks; prints tables
 	@$(PY) -m benchmarks
 
