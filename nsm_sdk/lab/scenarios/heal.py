@@ -145,12 +145,13 @@ async def play(stage: Stage, client: Watched, scenario: Scenario, say: Say) -> O
         moved=client.endpoint != mark.endpoint,
         why=str(healing[0].line.get("why", "")) if healing else "",
     )
-    outcome.wrong = _wrong(scenario, outcome)
+    outcome.wrong = wrong(scenario, outcome)
     say("repaired, " + (f"moved to {client.endpoint}" if outcome.moved else "not moved"))
     return outcome
 
 
-def _wrong(scenario: Scenario, outcome: Outcome) -> list[str]:
+def wrong(scenario: Scenario, outcome: Outcome) -> list[str]:
+    """What is not as it must be, one sentence each."""
     found = []
     if outcome.moved and not scenario.moves:
         found.append("it moved without need")

@@ -166,6 +166,19 @@ class Stage:
         made = self.endpoints[name] = await self.node.endpoint(name, prefix=f"172.16.{number}.0/24")
         return made
 
+    async def registered(self, *, timeout: float = PATIENCE) -> None:
+        """Wait until the forwarder and every endpoint are registered, again if need be. DeadlineExceeded otherwise."""
+        wanted = len(self.endpoints) + 1
+        found = -1
+        with anyio.move_on_after(timeout):
+            while found < wanted:
+                found = (await self.cluster.counts()).of("registrations", self.cluster.registry.name)
+                await asyncio.sleep(0.05)
+            return
+        raise DeadlineExceeded(
+            f"only {found} of {wanted} registrations stand after {timeout:g} s", hint="see the registry's log"
+        )
+
     def serving(self, client: Watched) -> LabEndpoint:
         """The endpoint that a client uses."""
         return self.endpoints[client.endpoint]
