@@ -171,8 +171,8 @@ class Peer:
         """A connection that has been answered is one that can be monitored, as this hop sees it."""
         conn = Connection()
         conn.CopyFrom(answer)
-        conn.path.index += 1
-        if conn.path.index < len(conn.path.path_segments):
+        if conn.path.index + 1 < len(conn.path.path_segments):
+            conn.path.index += 1
             conn.id = conn.path.path_segments[conn.path.index].id
             self._connections[conn.id] = conn
             self._publish(EventType.UPDATE, conn)
