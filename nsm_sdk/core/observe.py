@@ -54,6 +54,7 @@ class Timing:
         self._clock = clock
 
     def wrap(self, place: Place, verb: Verb) -> Verb:
+        """The verb, and a report when it has ended."""
         report, clock = self._report, self._clock
 
         async def observed(call: Any, subject: Any) -> Any:

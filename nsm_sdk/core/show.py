@@ -20,6 +20,8 @@ from nsm_sdk.core.slot import Slot
 if TYPE_CHECKING:
     from nsm_sdk.core.layer import Layer
 
+_NO_REPR: object = object.__repr__
+
 
 class Secret(str):
     """A text that must not be printed: its repr is dots."""
@@ -50,7 +52,7 @@ def _value(value: Any) -> str:
         return value.__name__
     if isinstance(value, Callable):  # type: ignore[arg-type]
         return type(value).__name__
-    if type(value).__repr__ is object.__repr__:
+    if type(value).__repr__ is _NO_REPR:
         # It would say nothing but where the object is.
         return type(value).__name__
     # Messages print over several lines.

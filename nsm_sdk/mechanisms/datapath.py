@@ -83,6 +83,7 @@ class KernelDatapath(Service):
         await self._netlink.aclose()
 
     async def join(self, joint: Joint) -> None:
+        """Makes interfaces, addresses and routes as wanted, or verifies and repairs them."""
         self._claimed.add(joint.id)
 
         def work(kernel: Kernel) -> None:
@@ -93,6 +94,7 @@ class KernelDatapath(Service):
         await self._netlink.run(work)
 
     async def part(self, conn: Connection) -> None:
+        """Removes all that bears the tag of the connection; fine when there is nothing."""
         urls = [conn.mechanism.parameters.get("inodeURL", "")]
         # what cannot be removed now is an orphan: tried again by whoever closes, and by the next sweep
         self._claimed.discard(conn.id)
@@ -103,6 +105,7 @@ class KernelDatapath(Service):
         return await self._netlink.run(self._sweep)
 
     def ids(self) -> Iterable[str]:
+        """The connections that have a record."""
         return [record.connection for record in self._ledger.all()]
 
     # everything below runs on the netlink thread
@@ -122,11 +125,12 @@ class KernelDatapath(Service):
     def _join(self, kernel: Kernel, connection: str, near: _Side, far: _Side) -> None:
         record = Record(connection=connection, forwarder=self.name, ends=tuple(_recorded(side) for side in (near, far)))
         before = self._ledger.get(connection)
-        if before is not None and before != record:
+        known = before is not None and before.same_place(record)
+        if before is not None and not known:
             # a side has moved or renamed: the old pair is not this one
             self._remove(kernel, before)
         self._ledger.put(record)
-        if before == record and self._adopt(near, far):
+        if known and self._adopt(near, far):
             return
         try:
             near.index, far.index = self._make(kernel, near, far)

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,14 @@ class Record:
     forwarder: str
     ends: tuple[RecordedEnd, ...]
 
+    def same_place(self, other: Record) -> bool:
+        """Whether both mean the same links: a namespace that is called by another URL is still the same one."""
+        return replace(self, ends=_unnamed(self.ends)) == replace(other, ends=_unnamed(other.ends))
+
+
+def _unnamed(ends: tuple[RecordedEnd, ...]) -> tuple[RecordedEnd, ...]:
+    return tuple(replace(end, url="") for end in ends)
+
 
 class Ledger:
     """Records in `folder` (made with mode 0700); None: in memory only."""
@@ -67,9 +75,11 @@ class Ledger:
                 ) from error
 
     def get(self, connection: str) -> Record | None:
+        """What is remembered of a connection, or None."""
         return self._records.get(connection)
 
     def all(self) -> list[Record]:
+        """Everything that is remembered."""
         return list(self._records.values())
 
     def put(self, record: Record) -> None:
@@ -97,6 +107,7 @@ class Ledger:
         self._records[record.connection] = record
 
     def forget(self, connection: str) -> None:
+        """Remembers a connection no longer; fine when it is unknown."""
         if self._records.pop(connection, None) is not None and self.folder is not None:
             (self.folder / file_name(connection)).unlink(missing_ok=True)
 

@@ -49,6 +49,7 @@ class Address:
 
     @property
     def family(self) -> int:
+        """4 or 6."""
         return 6 if ":" in self.ip else 4
 
     @property
@@ -74,6 +75,7 @@ class Route:
 
     @property
     def family(self) -> int:
+        """4 or 6."""
         return 6 if ":" in self.dst else 4
 
     @property

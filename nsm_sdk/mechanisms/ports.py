@@ -33,12 +33,15 @@ class Namespace(Protocol):
     """A network namespace, open; used only inside `Netlink.run`."""
 
     @property
-    def id(self) -> NamespaceId: ...
+    def id(self) -> NamespaceId:
+        """Which one it is, whatever it is called."""
 
     @property
-    def url(self) -> str: ...
+    def url(self) -> str:
+        """As it was given."""
 
-    def links(self) -> list[Link]: ...
+    def links(self) -> list[Link]:
+        """All links, the loopback too."""
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
@@ -76,13 +79,20 @@ class LinkEvent(Protocol):
     """
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """What happened."""
+
     @property
-    def index(self) -> int: ...
+    def index(self) -> int:
+        """Of the link; 0 where there is none."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Of the link; may be empty."""
+
     @property
-    def address(self) -> str: ...
+    def address(self) -> str:
+        """The one that came or went, with prefix length; else empty."""
 
 
 class LinkWatch(Protocol):
@@ -90,7 +100,8 @@ class LinkWatch(Protocol):
 
     def __aiter__(self) -> AsyncIterator[LinkEvent]: ...
     async def __anext__(self) -> LinkEvent: ...
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Stops watching."""
 
 
 class Netlink(Protocol):
@@ -99,9 +110,11 @@ class Netlink(Protocol):
     async def run(self, fn: Callable[[Kernel], T]) -> T:
         """Runs `fn` on the netlink thread. A caller that is cancelled does not stop a function that has begun."""
 
-    async def watch(self, url: str | int) -> LinkWatch: ...
+    async def watch(self, url: str | int) -> LinkWatch:
+        """Events of a namespace from now on; the caller closes it."""
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Ends after what has begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +127,7 @@ class Joint:
 
     @property
     def id(self) -> str:
+        """The connection's id at the forwarder."""
         return self.connection.id
 
     @property

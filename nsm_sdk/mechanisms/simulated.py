@@ -22,6 +22,7 @@ class SimulatedDatapath:
         self._joined: set[str] = set()
 
     async def join(self, joint: Joint) -> None:
+        """Notes the connection; InvalidRequest for an interface name that cannot be."""
         for mechanism in (joint.near, joint.far):
             name = mechanism.parameters.get("name", "")
             if name:
@@ -29,10 +30,13 @@ class SimulatedDatapath:
         self._joined.add(joint.id)
 
     async def part(self, conn: Connection) -> None:
+        """Forgets the connection."""
         self._joined.discard(conn.id)
 
     async def sweep(self) -> list[str]:
+        """Nothing outlives this process."""
         return []
 
     def ids(self) -> Iterable[str]:
+        """The connections that are noted."""
         return list(self._joined)

@@ -82,17 +82,21 @@ class FakeNamespace:
         self.refuse: Callable[[Op], int] = lambda op: 0
 
     def links(self) -> list[Link]:
+        """All links."""
         return [seen.link for seen in self.state.values() if seen.link is not None]
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
+        """The link of that name or index, or None."""
         return next((one for one in self.links() if (one.name == name if name else one.index == index)), None)
 
     def observe(self, index: int, tables: range) -> Observed:
+        """What there is of a link, and the rules of these tables."""
         rules = frozenset(rule for rule in self.rules if rule.table in tables)
         seen = self.state.get(index)
         return replace(seen, rules=rules) if seen is not None else Observed(rules=rules)
 
     def apply(self, index: int, ops: Sequence[Op]) -> list[Failure]:
+        """Does the operations in order; `refuse` may answer an errno instead."""
         failures: list[Failure] = []
         for op in ops:
             code = self.refuse(op) or self._do(index, op)
@@ -138,6 +142,7 @@ class FakeNamespace:
             self.emit(LinkEvent(kind=word, index=index, name=seen.link.name))
 
     def delete_link(self, index: int) -> bool:
+        """Deletes the link and its peer; False when it was gone."""
         seen = self.state.pop(index, None)
         if seen is None or seen.link is None:
             return False
@@ -148,6 +153,7 @@ class FakeNamespace:
         return True
 
     def emit(self, event: LinkEvent) -> None:
+        """Tells everybody who watches."""
         for watch in list(self.watches):
             watch.put(event)
 
@@ -166,6 +172,7 @@ class FakeNetlink:
         self._indexes = itertools.count(2)
 
     def add_namespace(self, url: str) -> FakeNamespace:
+        """Makes an empty namespace at `url`."""
         path = namespace_path(url)
         space = FakeNamespace(url, next(self._inodes))
         self._spaces[path] = space
@@ -179,6 +186,7 @@ class FakeNetlink:
                 space.delete_link(index)
 
     def open(self, url: str | int) -> FakeNamespace:
+        """The namespace at `url`. FailedPrecondition where it is gone."""
         path = namespace_path(str(url))
         space = self._spaces.get(path)
         if space is None and self._create:
@@ -190,6 +198,7 @@ class FakeNetlink:
         return space
 
     def join(self, near: Namespace, a: NewEnd, far: Namespace, b: NewEnd) -> tuple[int, int]:
+        """Makes one pair with an end in each namespace; AlreadyExists for a taken name."""
         source, target = self._by_id(near), self._by_id(far)
         for space, end in ((source, a), (target, b)):
             if space.link(name=end.name) is not None or (source is target and a.name == b.name):
@@ -218,6 +227,7 @@ class FakeNetlink:
         return next(one for one in self._spaces.values() if one.id == space.id)
 
     async def run(self, fn: Callable[[Kernel], T]) -> T:
+        """Runs `fn` at once."""
         await asyncio.sleep(0)
         result = fn(self)
         # as with a thread, a caller may be cancelled when the work is done already
@@ -225,6 +235,7 @@ class FakeNetlink:
         return result
 
     async def watch(self, url: str | int) -> FakeWatch:
+        """Events of a namespace from now on."""
         space = self.open(url)
         watch = FakeWatch(space)
         space.watches.add(watch)

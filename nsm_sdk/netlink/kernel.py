@@ -59,6 +59,7 @@ class KernelAdapter:
         self._own = NamespaceId(dev=own.st_dev, ino=own.st_ino)
 
     def open(self, url: str | int) -> NamespaceAdapter:
+        """The namespace at a `file://` URL, a path, or an open descriptor; kept open for a while."""
         handle, identity = open_namespace(url)
         known = self._open.get(identity)
         if known is not None:
@@ -81,6 +82,7 @@ class KernelAdapter:
         return NamespaceAdapter(known, str(url))
 
     def join(self, near: Namespace, a: NewEnd, far: Namespace, b: NewEnd) -> tuple[int, int]:
+        """Makes one veth pair with an end in each namespace. AlreadyExists for a taken name."""
         source, target = self._open[near.id], self._open[far.id]
         for _ in range(_TRIES):
             indexes = random.choice(_INDEXES), random.choice(_INDEXES)
@@ -111,6 +113,7 @@ class KernelAdapter:
         return min((one.used for one in self._open.values()), default=None)
 
     def close(self) -> None:
+        """Lets all namespaces go."""
         self.evict(float("inf"))
 
 

@@ -52,6 +52,7 @@ class Capabilities:
         return next((one for one in self.found if one.name == name), unknown)
 
     def works(self, name: str) -> bool:
+        """Whether this machine has it; false for a name that is not known."""
         return self[name].works
 
     @property

@@ -36,6 +36,7 @@ class NetlinkThread:
         self._thread: threading.Thread | None = None
 
     async def run(self, fn: Callable[[Kernel], T]) -> T:
+        """Runs `fn` on the thread. A caller that is cancelled does not stop a function that has begun."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, args=(KernelAdapter(),), name=self._name, daemon=True)
             self._thread.start()

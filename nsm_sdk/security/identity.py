@@ -62,6 +62,7 @@ class Insecure:
         self._signer = Signer(subject=self.subject, algorithm="HS256", key=_THROWAWAY)
 
     def signer(self) -> Signer:
+        """Always the same."""
         return self._signer
 
     def __repr__(self) -> str:
@@ -84,6 +85,7 @@ class Svid:
         )
 
     def signer(self) -> Signer:
+        """The certificate's."""
         return self._signer
 
     def __repr__(self) -> str:
@@ -94,6 +96,7 @@ class Nobody:
     """No identity: every attempt to sign is refused."""
 
     def signer(self) -> Signer:
+        """FailedPrecondition, always."""
         raise FailedPrecondition(
             "cannot make a token: this hop has no identity", hint="set NSM_IDENTITY, or give an identity source"
         )

@@ -82,6 +82,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
+        """Refused: a thread would make time run away."""
         raise _refusal("a thread (run_in_executor)")
 
     def run_forever(self) -> None:
@@ -207,9 +208,11 @@ class VirtualClock:
         self._loop = loop
 
     def now(self) -> float:
+        """Virtual seconds since the loop was made."""
         return self._loop.virtual_now
 
     def wall(self) -> float:
+        """Seconds since 1970-01-01 UTC; they begin at `start_wall`."""
         return self._loop.wall_offset + self._loop.virtual_now
 
     def step_wall(self, seconds: float) -> None:
