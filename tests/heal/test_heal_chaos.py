@@ -112,7 +112,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "nsm_sdk")
 
 
-async def live(count: int, seed: int, faults: bool) -> None:
+async def live(count: int, seed: int, faults: bool, *, trouble: float = TROUBLE, calm: float = CALM) -> None:
     """The day, and what must be true at its end."""
     world = World(life=HOUR, piles=False, endpoints={f"nse-{n}": Nse(name=f"nse-{n}", net=n) for n in range(NSES)})
     probe = Flows(world, events=True)
@@ -127,7 +127,7 @@ async def live(count: int, seed: int, faults: bool) -> None:
             await clock.advance(1.0)
         while faults and clock.now() < DAY - QUIET:
             await chaos.turn(clock.now())
-            await clock.advance(chaos.dice.expovariate(1 / (TROUBLE if chaos.open else CALM)))
+            await clock.advance(chaos.dice.expovariate(1 / (trouble if chaos.open else calm)))
         await chaos.repair_all(clock.now())
         await clock.advance(max(DAY - clock.now(), QUIET))
         heals = 0
@@ -174,4 +174,4 @@ async def test_a_day_of_trouble(seed: int) -> None:
 @pytest.mark.timeout(600)
 @virtual_time
 async def test_a_day_of_trouble_with_a_thousand_connections() -> None:
-    await live(1000, 42, faults=True)
+    await live(1000, 42, faults=True, trouble=15.0, calm=3600.0)
