@@ -64,6 +64,4 @@ async def serve(program: Program, settings: Settings) -> None:
     """Run the registry until it is told to leave."""
     from nsm_sdk.cli.roles import parts
 
-    if settings.proxy_registry_url:
-        parts.not_yet("NSM_PROXY_REGISTRY_URL")
     await parts.serve_until_stopped(program, parts.reported(build(settings), program), settings.listen_on)
