@@ -99,7 +99,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_failure_shows_in_the_exit_status(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     # A socket's path has at most 107 bytes.
     long = tmp_path / ("x" * 100)
