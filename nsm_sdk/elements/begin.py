@@ -20,7 +20,7 @@ from nsm_sdk.core import Call, Cause, Done, Element, KeyedLock, Next, Outcome, R
 from nsm_sdk.core import State as Slots
 from nsm_sdk.elements.merge import merge
 from nsm_sdk.elements.record import Edit, Post, Record
-from nsm_sdk.errors import InvalidRequest
+from nsm_sdk.errors import Exhausted, InvalidRequest
 
 logger = logging.getLogger("nsm_sdk.elements")
 
@@ -52,14 +52,20 @@ class _Table(Service):
         self.records.clear()
 
 
+MOST = 65_536
+"""Connections of one hop. Peers make them, and each takes memory, so there must be an end."""
+
+
 class Begin(Element):
-    """Own the connections of this hop. `merges`: the caller is an application that may hold a stale connection."""
+    """Own the connections of this hop. `merges`: the caller is an application that may hold a stale connection.
+    `most`: how many there may be; Exhausted for one more."""
 
     gives_state = True
     unique = True
 
-    def __init__(self, *, merges: bool = False) -> None:
+    def __init__(self, *, merges: bool = False, most: int = MOST) -> None:
         self.merges = merges
+        self._most = most
         self._table = _Table()
         self._records = self._table.records
         self._locks: KeyedLock[str] = KeyedLock()
@@ -71,6 +77,11 @@ class Begin(Element):
         if not conn_id:
             raise InvalidRequest(
                 "a connection needs an id", hint="put UpdatePath above Begin, or give the connection an id"
+            )
+        if len(self._records) >= self._most and conn_id not in self._records:
+            raise Exhausted(
+                f"there are {len(self._records)} connections here, as many as this hop takes",
+                hint="close some, or spread them over more hops",
             )
         await self._locks.acquire(conn_id)
         record = self._records.get(conn_id)
@@ -247,9 +258,12 @@ class Begin(Element):
             return
         request = record.request()
         if post.cause is Cause.RESELECT:
-            await self._close_first(record, record.call(Cause.RESELECT, record.timeout * CLOSE_FIRST))
-            # Established it stays: what is stored is what the next attempt starts from, too.
-            record.established = True
+            try:
+                await self._close_first(record, record.call(Cause.RESELECT, record.timeout * CLOSE_FIRST))
+            finally:
+                # Established it stays, also when the close took all the time: what is stored is what the next attempt
+                # starts from, too.
+                record.established = True
             (post.edit or forget_endpoint)(request)
         conn = await record.next.request(call, request)
         conn.state = State.UP

@@ -233,6 +233,22 @@ async def test_a_failed_reselect_can_be_repeated() -> None:
 
 
 @virtual_time
+async def test_a_reselect_whose_close_takes_all_the_time_can_be_repeated() -> None:
+    held, park = Holder(), Park(verb="close")
+    async with rig(Begin(), held, park) as bench:
+        await bench.request(request_for(), timeout=3)
+        told = Told()
+        held.calls[0].events.reselect(done=told)
+        await anyio.sleep(10)
+        assert told.outcomes[0][0] is Outcome.FAILED
+        park.release()
+        held.calls[0].events.reselect(done=told)
+        await settled()
+        assert told.outcomes[1] == (Outcome.DONE, None)
+        await bench.close()
+
+
+@virtual_time
 async def test_a_close_makes_pending_posts_needless() -> None:
     held, park = Holder(), Park(verb="close")
     async with rig(Begin(), held, park) as bench:
