@@ -103,23 +103,26 @@ class Call:
 
     runtime: Runtime
     peer: Peer = NOBODY
-    metadata: Mapping[str, str] = field(default_factory=_empty)
+    # Out of the repr, as everything that may hold tokens.
+    metadata: Mapping[str, str] = field(default_factory=_empty, repr=False)
     """What the caller sent beside its message (gRPC metadata; keys in lower case)."""
     deadline: float = math.inf
     """When the caller stops waiting, by `runtime.clock.now()`."""
-    state: State | None = None
+    state: State | None = field(default=None, repr=False)
     cause: Cause = Cause.CALL
     url: str = ""
     """Where the next hop listens; set by whoever chooses it."""
     events: Events = NO_EVENTS
     patient: bool = True
     """Whether to wait for a next hop that is not there yet; else its absence is final at once."""
-    onward: dict[str, str] = field(default_factory=dict)
+    onward: dict[str, str] = field(default_factory=dict, repr=False)
     """Metadata to send to the next hop."""
-    answer: dict[str, str] = field(default_factory=dict)
+    answer: dict[str, str] = field(default_factory=dict, repr=False)
     """Metadata to send back to the caller, as response headers."""
-    answered: Mapping[str, str] = field(default_factory=_empty)
+    answered: Mapping[str, str] = field(default_factory=_empty, repr=False)
     """Response headers of the next hop."""
+    size: int = 0
+    """Bytes of the message as it came from a peer; 0 where it is our own."""
 
     def remaining(self) -> float:
         """Seconds until the deadline, never below 0; infinity without one."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from nsm_sdk.api import Connection, Request, Snapshot
 from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, Slot, State, cleanup_time
+from nsm_sdk.elements.answer import Asked
 from nsm_sdk.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -69,13 +70,14 @@ class Connect(Element):
                 self._leave_later(call, request.connection, before)
             else:
                 await self._leave(call, request.connection, before)
-        bound = self.dial(url)
+        bound = self._reach(url)
         if bound.connection is None:
             raise Unimplemented(f"{url} offers no connections", hint="is this the address of a manager or an endpoint?")
         if before is None or before.url != url:
             FAR.set(call, Far(url, bound, Snapshot.of(request.connection)))
+        asked = Asked(request.connection)
         answer = await bound.connection.request(call, request)
-        FAR.set(call, Far(url, bound, Snapshot.of(answer)))
+        FAR.set(call, Far(url, bound, asked.accept(answer, url)))
         return answer
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
@@ -104,11 +106,20 @@ class Connect(Element):
             call.deadline = outer
         FAR.pop(call)
 
+    def _reach(self, url: str) -> Bound:
+        try:
+            return self.dial(url)
+        except InvalidRequest as error:
+            # Not the caller's fault, who may be served by another next hop: peers register what they like.
+            raise FailedPrecondition(
+                f"the next hop has an address that cannot be used: {error.message}", hint=error.hint
+            ) from error
+
     def _guess(self, call: Call, conn: Connection) -> Far | None:
         """Where a connection that this hop has forgotten (it was restarted) went, if somebody above could tell."""
         if not call.url or conn.path.index + 1 >= len(conn.path.path_segments):
             return None
-        bound = self.dial(call.url)
+        bound = self._reach(call.url)
         return None if bound.connection is None else Far(call.url, bound, Snapshot.of(conn))
 
     async def _leave(self, call: Call, conn: Connection, far: Far) -> None:

@@ -20,6 +20,7 @@ from enum import StrEnum
 import anyio
 
 from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Selector
+from nsm_sdk.api.limits import SMALL, excess
 from nsm_sdk.core import Call, Runtime, Service
 from nsm_sdk.elements.connect import Far
 from nsm_sdk.errors import NsmError, Status
@@ -34,6 +35,9 @@ REFUSED_PAUSE = 60.0
 UNCLAIMED = 1024
 """Events kept for connections whose first Request has not returned yet."""
 REFUSALS = frozenset({Status.PERMISSION_DENIED, Status.UNIMPLEMENTED, Status.UNAUTHENTICATED})
+
+
+_KINDS = {int(kind): kind for kind in EventType}
 
 
 class News(StrEnum):
@@ -176,7 +180,8 @@ class Follower(Service):
                 error = NsmError("the stream ended", status=Status.UNAVAILABLE)
             except NsmError as raised:
                 error = raised
-            if error.status in REFUSALS:
+            if error.status in REFUSALS or (not conn_id and error.status is Status.RESOURCE_EXHAUSTED):
+                # Of so many connections that one message does not hold them, each is asked for alone.
                 if not conn_id:
                     self._split(peer)
                     return
@@ -208,16 +213,24 @@ class Follower(Service):
                 following.listener(heard)
 
     def _event(self, peer: _Peer, conn_id: str, event: ConnectionEvent) -> None:
-        kind = EventType(event.type)
+        kind = _KINDS.get(event.type)
+        if kind is None:
+            return  # a kind of event that nobody defined yet
         seen: set[str] = set()
         for conn in event.connections.values():
+            size = conn.ByteSize()
+            if what := excess(conn, size):
+                logger.debug("%s tells too much of a connection: %s", peer.far.url, what)
+                continue
             for segment in conn.path.path_segments:
                 if segment.name != peer.name:
                     continue
                 seen.add(segment.id)
                 following = peer.listeners.get(segment.id)
                 if following is None:
-                    peer.unclaimed[segment.id] = (kind, conn)
+                    # What is big is not kept for somebody who may never come: there may be many of it.
+                    if size <= SMALL:
+                        peer.unclaimed[segment.id] = (kind, conn)
                     if len(peer.unclaimed) > UNCLAIMED:
                         peer.unclaimed.popitem(last=False)
                 elif following.accepts(conn):

@@ -19,6 +19,7 @@ from contextlib import aclosing
 import anyio
 
 from nsm_sdk.api import Connection, ConnectionEvent, EventType, Selector, Snapshot, State, matches
+from nsm_sdk.api.limits import check_limits
 from nsm_sdk.core import Call, Runtime, Service, WatchElement, WatchNext
 
 Key = tuple[str, str]
@@ -30,6 +31,9 @@ QUEUE = 256
 
 LATER = 0.02
 """Seconds that a routine event may wait for others to travel with."""
+
+_BREATH = 256
+"""Connections that are looked at in one go; then others have their turn."""
 
 
 class Subscriber:
@@ -170,10 +174,24 @@ class Hub(Service):
 
     def connections(self, selector: Selector) -> list[Connection]:
         """Those that match now."""
-        key = _selector_key(selector)
-        ids = self._by_key.get(key, ()) if all(key) else self._connections
-        found = (self._connections[conn_id].connection() for conn_id in ids)
+        found = (self._connections[conn_id].connection() for conn_id in self._suspects(selector))
         return [conn for conn in found if matches(selector, conn)]
+
+    def _suspects(self, selector: Selector) -> list[str]:
+        """Ids of those that may match."""
+        key = _selector_key(selector)
+        return list(self._by_key.get(key, ()) if all(key) else self._connections)
+
+    async def _initial(self, selector: Selector) -> ConnectionEvent:
+        """Those that match. What changes while they are collected is in the subscriber's queue already."""
+        initial = ConnectionEvent(type=EventType.INITIAL_STATE_TRANSFER)
+        for count, conn_id in enumerate(self._suspects(selector), 1):
+            if not count % _BREATH:
+                await asyncio.sleep(0)
+            snapshot = self._connections.get(conn_id)
+            if snapshot is not None and matches(selector, conn := snapshot.connection()):
+                initial.connections[conn_id].CopyFrom(conn)
+        return initial
 
     async def watch(self, selector: Selector) -> AsyncGenerator[ConnectionEvent, None]:
         """The matching connections, then what changes, until the hop stops or the reader goes."""
@@ -181,10 +199,7 @@ class Hub(Service):
         group = self._subscribers.setdefault(subscriber.key, {})
         group[subscriber] = None
         try:
-            initial = ConnectionEvent(type=EventType.INITIAL_STATE_TRANSFER)
-            for conn in self.connections(selector):
-                initial.connections[conn.id].CopyFrom(conn)
-            yield initial
+            yield await self._initial(selector)
             while not self._closed.is_set():
                 while subscriber.queue:
                     yield subscriber.queue.popleft()
@@ -230,12 +245,13 @@ class Hub(Service):
 
 
 class Watch(WatchElement):
-    """Answer a monitor stream from `hub`."""
+    """Answer a monitor stream from `hub`. InvalidRequest for a selector that is too long."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
 
     async def watch(self, call: Call, selector: Selector, next: WatchNext) -> AsyncGenerator[ConnectionEvent, None]:
+        check_limits(selector, call.size)
         async with aclosing(self.hub.watch(selector)) as events:
             async for event in events:
                 yield event

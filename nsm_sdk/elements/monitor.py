@@ -93,9 +93,10 @@ class Monitor(Element):
         state = State.DOWN if heard.kind is EventType.DELETE else heard.conn.state
         if heard.kind is EventType.INITIAL_STATE_TRANSFER and state == known.state:
             return
-        index = known.path.index
-        known.path.CopyFrom(heard.conn.path)
-        known.path.index = index
+        # The way up to here is not the next hop's to tell.
+        own = known.path.index + 1
+        del known.path.path_segments[own:]
+        known.path.path_segments.extend(heard.conn.path.path_segments[own:])
         known.context.CopyFrom(heard.conn.context)
         known.state = state
         if Snapshot.of(known) != shown.snapshot:

@@ -3,7 +3,7 @@
 
 Does:  adds this hop's segment, or finds it again, and makes its id the connection's id; gives the caller its own id and
        index back. The id of a new segment is a keyed hash of who asks, so that a repeated Request, or a Close after a
-       lost answer, finds the same connection, and nobody else's.
+       lost answer, finds the same connection, and nobody else's. A message that is too much in any way is refused.
 Place: first in every chain, above `Begin`.
 State: the hop's secret.
 """
@@ -15,9 +15,12 @@ import secrets
 import uuid
 
 from nsm_sdk.api import Connection, Request, describe
+from nsm_sdk.api.limits import MOST_ITEMS, SMALL, check_limits
 from nsm_sdk.api.tokens import TOKEN_KEY, subject
 from nsm_sdk.core import Call, Element, Next, Secret
 from nsm_sdk.errors import InvalidRequest
+
+MOST_HOPS = MOST_ITEMS["path_segments"]
 
 
 class UpdatePath(Element):
@@ -35,6 +38,8 @@ class UpdatePath(Element):
         self._secret = hashlib.sha256(Secret(secret or secrets.token_hex(32)).encode()).digest()
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        if call.size > SMALL:
+            check_limits(request, call.size)
         conn = request.connection
         came_id, came_index = self._step(call, conn)
         answer = await next.request(call, request)
@@ -47,6 +52,8 @@ class UpdatePath(Element):
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
         if not self.opens and not conn.path.path_segments:
             return  # every connection of this hop has a path, so this is none of them; closing nothing is no error
+        if call.size > SMALL:
+            check_limits(conn, call.size)
         self._step(call, conn)
         await next.close(call, conn)
 
@@ -72,6 +79,12 @@ class UpdatePath(Element):
         self._check(conn)
         came_id = conn.id
         previous = segments[index]
+        if index + 1 >= MOST_HOPS:
+            raise InvalidRequest(
+                f"the path has {index + 1} hops before this one, at most {MOST_HOPS - 1} are taken",
+                hop=self.name,
+                hint="see whether the hops go round in a circle",
+            )
         if index + 1 == len(segments):
             segments.add(name=self.name, id=self._derive(call, previous.name, previous.id))
         elif segments[index + 1].name != self.name:
@@ -102,5 +115,7 @@ class UpdatePath(Element):
         parts = (previous_name, previous_id, asks, self.name)
         # Lengths keep ("ab", "c") and ("a", "bc") apart.
         text = "".join(f"{len(part)}:{part}" for part in parts)
-        digest = hashlib.blake2b(text.encode(), key=self._secret, digest_size=16).digest()
-        return str(uuid.UUID(bytes=digest, version=4))
+        digest = hashlib.blake2b(text.encode(), key=self._secret, digest_size=16).hexdigest()
+        # A UUID of version 4, put together by hand: the class takes longer than the hash.
+        variant = "89ab"[int(digest[16], 16) & 3]
+        return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:]}"

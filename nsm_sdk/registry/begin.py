@@ -31,7 +31,7 @@ from nsm_sdk.core import (
     Still,
     cleanup_time,
 )
-from nsm_sdk.errors import InvalidRequest
+from nsm_sdk.errors import Exhausted, InvalidRequest
 from nsm_sdk.registry.record import Post, Record
 
 logger = logging.getLogger("nsm_sdk.registry")
@@ -40,13 +40,18 @@ UNDO_TIME = 2.0
 """Seconds for undoing a first registration that failed, or finishing an unregistration that was cut off."""
 
 
+MOST = 262_144
+"""Names of one registry. Peers make them, and each takes memory, so there must be an end."""
+
+
 class Begin(RegistryElement[E]):
-    """Own the registrations that pass here. InvalidRequest for an empty name."""
+    """Own the registrations that pass here. InvalidRequest for an empty name; Exhausted for more than `most`."""
 
     gives_state: ClassVar[bool] = True
     unique: ClassVar[bool] = True
 
-    def __init__(self, kind: Kind[E]) -> None:
+    def __init__(self, kind: Kind[E], *, most: int = MOST) -> None:
+        self._most = most
         self._kind = kind
         self._records: dict[str, Record[E]] = {}
         self._locks: KeyedLock[str] = KeyedLock()
@@ -57,6 +62,11 @@ class Begin(RegistryElement[E]):
         name = entry.name
         if not name:
             raise InvalidRequest(f"a {self._kind.label} needs a name", hint="set the field `name`")
+        if len(self._records) >= self._most and name not in self._records:
+            raise Exhausted(
+                f"{len(self._records)} {self._kind.label}s are registered here, as many as there may be",
+                hint="unregister some",
+            )
         await self._locks.acquire(name)
         record = self._records.get(name)
         if record is None:

@@ -3,7 +3,7 @@
 
 Does:  takes the caller's path from the call's metadata, adds the caller's token and one of our own, sends it onward,
        and gives it back with the answer. Writes the SPIFFE ids of both into the entry's `path_ids`. A caller without
-       a path (as peers before 1.7 are) is served without.
+       a path (as peers before 1.7 are) is served without. What is too much of anything is refused, in finds too.
 Place: first in a registry's chain, above authorisation and `Begin`.
 State: none.
 """
@@ -11,10 +11,12 @@ State: none.
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncGenerator
 from typing import ClassVar, Protocol
 
+from nsm_sdk.api.limits import check_limits
 from nsm_sdk.api.tokens import TOKEN_KEY, subject
-from nsm_sdk.core import Call, E, RegistryElement, RegistryNext
+from nsm_sdk.core import Call, E, Found, Query, RegistryElement, RegistryNext
 from nsm_sdk.errors import Internal, NsmError, Unavailable
 from nsm_sdk.registry.path import NO_PATH, PATH_KEY, AuthPath, parse_path, set_id
 
@@ -51,8 +53,13 @@ class UpdatePath(RegistryElement[E]):
         await next.unregister(call, entry)
         _answer(call, back)
 
+    def find(self, call: Call, query: Query[E], next: RegistryNext[E]) -> AsyncGenerator[Found[E], None]:
+        check_limits(query.entry, call.size)
+        return next.find(call, query)
+
     def _update(self, call: Call, entry: E) -> AuthPath | None:
         """Write tokens and ids; answers the path as the caller is to get it back, None if it sent none."""
+        check_limits(entry, call.size)
         text = call.metadata.get(PATH_KEY)
         given = parse_path(text)
         if text is not None and given is None:

@@ -98,6 +98,7 @@ def _unary(served: Served, method: Method[Any, Any], unary: Unary) -> Callable[[
     async def answer(raw: bytes, context: Context) -> bytes:
         async def run(deadline: float) -> tuple[bytes, Call]:
             call = _call(served, context, deadline)
+            call.size = len(raw)
             reply = await unary(call, asked(method, raw))
             return reply.SerializeToString(), call
 
@@ -123,6 +124,7 @@ def _headers(call: Call, hop: str) -> list[tuple[str, str]]:
 def _stream(served: Served, method: Method[Any, Any], stream: Stream) -> Callable[[bytes, Context], Any]:
     async def answer(raw: bytes, context: Context) -> None:
         def produce(call: Call) -> AsyncGenerator[Message, None]:
+            call.size = len(raw)
             return stream(call, asked(method, raw))
 
         await _produce(served, method.name, context, produce)

@@ -93,7 +93,7 @@ class InprocCarrier:
             raise Unimplemented(f"{method.path} is a stream", hop=runtime.name)
 
         async def run(deadline: float) -> tuple[bytes, dict[str, str]]:
-            inner = Call(runtime, peer=self._caller, metadata=metadata, deadline=deadline)
+            inner = Call(runtime, peer=self._caller, metadata=metadata, deadline=deadline, size=len(raw))
             reply = await unary(inner, asked(method, raw))
             return reply.SerializeToString(), dict(checked(inner.answer)) if inner.answer else {}
 
@@ -113,6 +113,7 @@ class InprocCarrier:
             raise Unimplemented(f"{method.path} is not a stream", hop=peer.served.runtime.name)
 
         def produce(inner: Call) -> AsyncGenerator[Any, None]:
+            inner.size = len(raw)
             return stream(inner, asked(method, raw))
 
         async with aclosing(self._consume(peer, method, call, metadata, produce)) as items:
