@@ -139,6 +139,8 @@ class Begin(Element):
         if request.connection.state == State.RESELECT_REQUESTED and not self.merges:
             await self._close_first(record, record.call(Cause.RESELECT, record.timeout))
         elif self.merges and record.returned is not None and record.conn is not None:
+            if record.returned is record.conn and Snapshot.of(request.connection) == record.conn:
+                return  # the caller gives back what it was given, and nothing has changed meanwhile
             merged = merge(record.returned.connection(), request.connection, record.conn.connection())
             request.connection.CopyFrom(merged)
 

@@ -29,7 +29,7 @@ QUEUE = 256
 """Events that may wait for a slow subscriber before updates of one connection are merged into the last of them."""
 
 
-LATER = 0.02
+LATER = 0.05
 """Seconds that a routine event may wait for others to travel with."""
 
 _BREATH = 256
