@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from google.protobuf.json_format import ParseDict
 
-from nsm_sdk import chains
+from nsm_sdk import Client, OpenConnection, chains
 from nsm_sdk.api import KERNEL, Connection, Mechanism, Request
 from nsm_sdk.ipam import PointToPointIpam
+from nsm_sdk.security import Insecure
 from tests.fixtures import needs_fixtures
 from tests.wire.replay.compare import differences, plain
 from tests.wire.replay.hops import Registrant, client, endpoint, forwarder, identity, manager
@@ -79,4 +80,33 @@ async def test_the_client() -> None:
         for recorded, ours in zip(results, opened, strict=True):
             theirs = stage.translation.here(ParseDict(recorded["json"], Connection()))
             assert differences(plain(theirs), plain(ours)) == []
+    stage.check()
+
+
+async def test_the_public_client() -> None:
+    # The recorded client asks for a kernel interface and names neither it nor its namespace.
+    stage = Stage(RECORDING, "nsc-1", ignore=("parameters",))
+    async with stage.set():
+        identity = Insecure("nsc", "nsc-1", subject="spiffe://example.org/nsc-1")
+        client = Client(stage.manager.url, name="nsc-1", identity=identity)
+        await client.start(clock=stage.clock)
+        opened: list[OpenConnection] = []
+
+        async def first() -> None:
+            request = Request(
+                connection=Connection(id="conn-1", network_service="my-service", labels={"app": "client"}),
+                mechanism_preferences=[Mechanism(cls="LOCAL", type=KERNEL)],
+            )
+            opened.append(await client.open(request))
+
+        async def refresh() -> None:
+            await opened[0].refresh()
+
+        try:
+            async with stage.playing_at(""):
+                await stage.play(actions={11: first, 25: refresh, 37: client.stop})
+        finally:
+            await client.stop()
+    assert opened[0].src == ["172.16.0.97/32"]
+    assert opened[0].path == ["nsc-1", "nsmgr-1", "forwarder-1", "nse-1"]
     stage.check()

@@ -115,3 +115,23 @@ async def test_the_client() -> None:
         assert [one["id"] for one in process.events("closed")] == ["nsc-1-0"]
     stage.check()
     assert first.method.name == refresh.method.name == "Request"
+
+
+@pytest.mark.parametrize(("role", "hop"), [("nsmgr", "nsmgr-1"), ("forwarder", "forwarder-1")])
+async def test_failures(role: str, hop: str) -> None:
+    stage = Stage("errors", hop, ignore=NO_MECHANISM, today=True)
+    stops = next(number for number, text in stage.script.steps.items() if "nsmgr-1 stops" in text)
+    async with started(stage, role):
+        await stage.play(until=stops)
+    stage.check()
+
+
+@pytest.mark.parametrize(("role", "hop"), [("nsmgr", "nsmgr-1"), ("forwarder", "forwarder-1")])
+@pytest.mark.parametrize(("recording", "dies"), [("monitor", "nse-1"), ("heal-nse", "nse-1")])
+async def test_an_endpoint_dies(recording: str, dies: str, role: str, hop: str) -> None:
+    stage = Stage(recording, hop, ignore=NO_MECHANISM, today=True)
+    deaths = [number for number, text in stage.script.steps.items() if f"{dies} dies" in text]
+    hooks = dict.fromkeys(deaths, stage.peers[dies].stop) if dies in stage.peers else {}
+    async with started(stage, role, dial_timeout="200ms"):
+        await stage.play(hooks=hooks)
+    stage.check()
