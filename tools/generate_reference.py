@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the generated pages of docs/reference out of the code: elements, chains, settings, errors, public names.
+"""Writes the generated pages of docs/reference out of the code: elements, chains, settings, commands, errors, names.
 
 Does:  reads docstrings, constructors and order rules of what the rooms export, builds the chains of every role from
        the default settings, and lists the settings of every program. Run `python tools/generate_reference.py`; with
@@ -21,10 +21,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from typer.main import get_command
+
 import nsm_sdk
 from nsm_sdk import errors
 from nsm_sdk.chains import registrant
 from nsm_sdk.cli import roles
+from nsm_sdk.cli.app import app
+from nsm_sdk.cli.run import parser
 from nsm_sdk.cli.settings import LABEL_SOURCES, declared, load
 from nsm_sdk.cli.show import STAND_INS
 from nsm_sdk.core import Bound, Chain, Element, Layer, QueryElement, RegistryElement, WatchElement
@@ -265,6 +269,34 @@ def settings_page() -> str:
     return "\n".join(lines)
 
 
+def commands_page() -> str:
+    """The commands of `nsm`."""
+    lines = ["# Commands", "", "What the program `nsm` does; each command has `--help`.", ""]
+    lines += table("command", "what it does")
+    options: list[str] = []
+
+    def visit(words: str, command: Any) -> None:
+        for name, below in getattr(command, "commands", {}).items():
+            visit(f"{words} {name}", below)
+        if hasattr(command, "commands"):
+            return
+        lines.append(row(f"`{words}`", command.help or ""))
+        for one in command.params:
+            if one.name != "help" and getattr(one, "help", None):
+                written = ", ".join(one.opts) if one.param_type_name == "option" else one.name.upper()
+                options.append(row(f"`{words} {written}`", one.help))
+
+    visit("nsm", get_command(app))
+    options += run_options()
+    return "\n".join([*lines, "", "## Options and arguments", "", *table("option", "meaning"), *sorted(options)])
+
+
+def run_options() -> list[str]:
+    """Those of `nsm run`, which reads its command line by itself."""
+    found = [(", ".join(one.option_strings), one) for one in parser("registry")._actions if one.dest != "help"]
+    return [row(f"`nsm run ROLE {text} {one.metavar or ''}`".replace(" `", "`"), one.help or "") for text, one in found]
+
+
 def errors_page() -> str:
     """The exception tree."""
     lines = [
@@ -325,6 +357,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "elements.md": elements_page,
     "chains.md": chains_page,
     "settings.md": settings_page,
+    "commands.md": commands_page,
     "errors.md": errors_page,
     "api.md": api_page,
 }

@@ -116,12 +116,14 @@ async def _pytest(terminal: Terminal, page: Path, name: str) -> None:
     assert "1 passed" in done.lines[-1]
 
 
+@pytest.mark.slow
 async def test_the_tutorial(tmp_path: Path) -> None:
     async with Terminal(tmp_path) as terminal:
         *_, nsc = await follow(terminal, Instead(tmp_path), TUTORIAL, commands(TUTORIAL))
         assert nsc.lines == _shown(TUTORIAL)
 
 
+@pytest.mark.slow
 async def test_a_mesh_of_programs(tmp_path: Path) -> None:
     instead = Instead(tmp_path)
     lines = commands(MESH, "Run the hops as programs") + commands(MESH, "Look inside")
@@ -153,6 +155,7 @@ def spaces() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.netns
+@pytest.mark.slow
 async def test_a_mesh_with_real_packets(tmp_path: Path, spaces: dict[str, str]) -> None:
     instead = Instead(tmp_path)
     instead.spaces = spaces
