@@ -26,6 +26,8 @@ class Query(Generic[E]):
 
     entry: E
     watch: bool = False
+    unknown: bytes = b""
+    """Fields of a newer caller, as they came; only passed on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Found(Generic[E]):
 
     entry: E
     deleted: bool = False
+    unknown: bytes = b""
+    """Fields of a newer registry, as they came; only passed on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from google.protobuf.unknown_fields import UnknownFieldSet
+
 from nsm_sdk import api
 from nsm_sdk.api import Connection, ConnectionEvent, Empty, Message, Method, NetworkService, NetworkServiceEndpoint
 from nsm_sdk.api.wire import SMALL, count_fields
@@ -172,9 +174,12 @@ def _registry(wire: _Registry, next: RegistryNext[E]) -> list[Offer]:
         return Empty()
 
     async def find(call: Call, query: Any) -> AsyncGenerator[Message, None]:
-        async with aclosing(next.find(call, Query(getattr(query, field), query.watch))) as stream:
+        asked = Query(getattr(query, field), query.watch, _unknown(query, field, "watch"))
+        async with aclosing(next.find(call, asked)) as stream:
             async for found in stream:
                 answer: Message = wire.find.response(**{field: found.entry, "deleted": found.deleted})
+                if found.unknown:
+                    answer.MergeFromString(found.unknown)
                 yield answer
 
     return [
@@ -195,8 +200,23 @@ def _reach_registry(wire: _Registry, carrier: Carrier) -> RegistryNext[Any]:
 
     async def find(call: Call, query: Query[Any]) -> AsyncGenerator[Found[Any], None]:
         request = wire.find.request(**{field: query.entry, "watch": query.watch})
+        if query.unknown:
+            request.MergeFromString(query.unknown)
         async with aclosing(carrier.stream(wire.find, call, request)) as stream:
             async for answer in stream:
-                yield Found(getattr(answer, field), answer.deleted)
+                yield Found(getattr(answer, field), answer.deleted, _unknown(answer, field, "deleted"))
 
     return RegistryNext(register, unregister, find)
+
+
+def _unknown(message: Any, *known: str) -> bytes:
+    """The fields of a message besides those known, as they came."""
+    fields: Any = UnknownFieldSet(message)
+    if not len(fields):
+        return b""
+    rest = type(message)()
+    rest.CopyFrom(message)
+    for field in known:
+        rest.ClearField(field)
+    raw: bytes = rest.SerializeToString()
+    return raw

@@ -24,8 +24,11 @@ def lost(stage: Stage, *own: str) -> list[str]:
     segment = f"path.path_segments[{INDEX.get(stage.hop, 9)}]"
     for (side, number), places in stage.lost.items():
         exchange = stage.script.exchanges[number]
-        # A stream is answered with events and results of our own; closing is answered with nothing.
-        ours = exchange.stream or exchange.method.name in ("Close", "Unregister")
+        # Events are of our own making, as are results where the registry is ours; closing is answered with nothing.
+        finds = exchange.method.name == "Find"
+        ours = exchange.method.name in ("MonitorConnections", "Close", "Unregister") or (
+            finds and stage.hop == "registry"
+        )
         for place in places:
             made = place.endswith((segment, *own)) or (side == "answers" and ours and place == ".")
             if not made:
