@@ -35,7 +35,7 @@ MOST_ITEMS: Final[Mapping[str, int]] = MappingProxyType(
         "metrics": 256,
         "src_ip_addrs": 128,
         "dst_ip_addrs": 128,
-        "excluded_prefixes": 8192,
+        "excluded_prefixes": 4096,
         "policies": 128,
         "extra_prefix_request": 64,
     }

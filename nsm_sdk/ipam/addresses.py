@@ -28,15 +28,15 @@ Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
 
-_LONGEST = 64  # no CIDR text is longer; keeps a peer's rubbish out of the cache and of error texts
+LONGEST = 64  # no CIDR text is longer; keeps a peer's rubbish out of the cache and of error texts
 _MAPPED = 0xFFFF << 32
 
 
 def parse_interface(text: str) -> Interface:
     """The address with its mask, host bits kept: `10.0.0.7/24`. InvalidRequest where `text` is no CIDR."""
-    found = _read(text) if len(text) <= _LONGEST else None
+    found = _read(text) if len(text) <= LONGEST else None
     if found is None:
-        shown = text[:_LONGEST]
+        shown = text[:LONGEST]
         raise InvalidRequest(
             f"failed to parse {shown} as CIDR: invalid CIDR address: {shown}",
             hint="write an address, a slash and the length of the mask, such as 172.16.0.0/16 or fd00::/64",
@@ -51,7 +51,7 @@ def parse_network(text: str) -> Network:
 
 def parse_address(text: str) -> Address | None:
     """The address at the front of a CIDR, or a bare one; None where there is none."""
-    if len(text) > _LONGEST:
+    if len(text) > LONGEST:
         return None
     found = _read(text)
     if found is not None:
@@ -64,7 +64,7 @@ def parse_address(text: str) -> Address | None:
 
 def readable_networks(texts: Iterable[str]) -> list[Network]:
     """The prefixes among `texts`; what cannot be read is left out, since peers send what they like."""
-    found = (_read(text) for text in texts if len(text) <= _LONGEST)
+    found = (_read(text) for text in texts if len(text) <= LONGEST)
     return [entry.network for entry in found if entry is not None]
 
 

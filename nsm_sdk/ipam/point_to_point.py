@@ -11,7 +11,7 @@ State: the pair, in a slot; what is free, in a `Supply`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,13 +22,11 @@ from nsm_sdk.ipam.addresses import (
     Address,
     Interface,
     Network,
-    any_in,
-    host_network,
     host_text,
     parse_address,
-    readable_networks,
 )
 from nsm_sdk.ipam.context import Side, has_only, keep_addresses, put_address, put_route
+from nsm_sdk.ipam.exclusion import Exclusion
 from nsm_sdk.ipam.pools import IpPool
 from nsm_sdk.ipam.supply import Supply, Taken, give_back, take_back
 
@@ -61,11 +59,11 @@ class PointToPointIpam(Element):
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         context = request.connection.context.ip_context
-        excluded = readable_networks(context.excluded_prefixes)
+        excluded = Exclusion(context.excluded_prefixes)
         lease = self._lease.get(call)
         if lease is None or not self._supply.holds(lease.pool):
             lease = self._lease.set(call, self._first(context, excluded))
-        elif any_in((lease.src, lease.dst), excluded):
+        elif lease.src in excluded or lease.dst in excluded:
             self._move(lease, excluded)
         self._settle(context, lease, excluded)
         conn = await next.request(call, request)
@@ -82,7 +80,7 @@ class PointToPointIpam(Element):
             if lease is not None:
                 give_back([*lease.former, (lease.pool, lease.src), (lease.pool, lease.dst), *lease.guests])
 
-    def _first(self, context: IPContext, excluded: Sequence[Network]) -> _Lease:
+    def _first(self, context: IPContext, excluded: Exclusion) -> _Lease:
         brought_src = _addresses(context.src_ip_addrs, excluded)
         brought_dst = _addresses(context.dst_ip_addrs, excluded)
         for pool in self._supply.pools:
@@ -91,11 +89,11 @@ class PointToPointIpam(Element):
             if src is not None and dst is not None:
                 return _Lease(pool, pool.pull_address(src), pool.pull_address(dst))
         try:
-            return self._pull([*excluded, *(host_network(address) for address in (*brought_src, *brought_dst))])
+            return self._pull(excluded.and_also((*brought_src, *brought_dst)))
         except Exhausted:
             return self._pull(excluded)
 
-    def _pull(self, excluded: Sequence[Network]) -> _Lease:
+    def _pull(self, excluded: Exclusion) -> _Lease:
         for pool in self._supply.pools[:-1]:
             try:
                 dst, src = pool.pull_pair(excluded)
@@ -106,7 +104,7 @@ class PointToPointIpam(Element):
         dst, src = last.pull_pair(excluded)
         return _Lease(last, src, dst)
 
-    def _move(self, lease: _Lease, excluded: Sequence[Network]) -> None:
+    def _move(self, lease: _Lease, excluded: Exclusion) -> None:
         """Another pair, which may share an address with the old one; Exhausted leaves all as it was."""
         old = [(lease.pool, lease.dst), (lease.pool, lease.src)]
         give_back(old)
@@ -120,7 +118,7 @@ class PointToPointIpam(Element):
         lease.pool, lease.src, lease.dst = found.pool, found.src, found.dst
         lease.former = [*lease.former, *former]
 
-    def _settle(self, context: IPContext, lease: _Lease, excluded: Sequence[Network]) -> None:
+    def _settle(self, context: IPContext, lease: _Lease, excluded: Exclusion) -> None:
         """Write the pair into the context; what else is there of our addresses stays only where nobody has it."""
 
         def stays(found: Interface, own: Address) -> bool:
@@ -130,7 +128,7 @@ class PointToPointIpam(Element):
             pool = self._supply.pool_of(address)
             if pool is None or (pool, address) in lease.guests:
                 return True
-            if address not in pool or len(lease.guests) >= _MOST_GUESTS or any_in((address,), excluded):
+            if address not in pool or len(lease.guests) >= _MOST_GUESTS or address in excluded:
                 return False
             lease.guests.append((pool, pool.pull_address(address)))
             return True
@@ -143,7 +141,7 @@ class PointToPointIpam(Element):
             put_route(context, side, text)
 
 
-def _addresses(texts: Iterable[str], excluded: Sequence[Network]) -> list[Address]:
+def _addresses(texts: Iterable[str], excluded: Exclusion) -> list[Address]:
     """Those that can be read and are not excluded."""
     found = (parse_address(text) for text in texts)
-    return [address for address in found if address is not None and not any_in((address,), excluded)]
+    return [address for address in found if address is not None and address not in excluded]

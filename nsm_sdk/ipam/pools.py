@@ -15,6 +15,7 @@ from typing import Literal, Self
 
 from nsm_sdk.errors import Exhausted, InvalidRequest, NotFound
 from nsm_sdk.ipam.addresses import Address, Network, bounds, parse_network, plain
+from nsm_sdk.ipam.exclusion import Exclusion
 from nsm_sdk.ipam.ranges import Ranges
 
 Version = Literal[4, 6]
@@ -62,7 +63,7 @@ class IpPool:
             item = plain(item)
         return item.version == self.version and self._free.contains(*bounds(item))
 
-    def pull(self, exclude: Iterable[Network] = ()) -> Address:
+    def pull(self, exclude: Iterable[Network] | Exclusion = ()) -> Address:
         """The lowest free address outside `exclude`. Exhausted where there is none."""
         return self._take(self._lowest(0, self._ranges(exclude)))
 
@@ -75,14 +76,14 @@ class IpPool:
             )
         return self._take(int(address))
 
-    def pull_pair(self, exclude: Iterable[Network] = ()) -> tuple[Address, Address]:
+    def pull_pair(self, exclude: Iterable[Network] | Exclusion = ()) -> tuple[Address, Address]:
         """The two lowest free addresses outside `exclude`; all or nothing. Exhausted where there are not two."""
         avoid = self._ranges(exclude)
         first = self._lowest(0, avoid)
         second = self._lowest(first + 1, avoid)
         return self._take(first), self._take(second)
 
-    def pull_subnet(self, length: int, exclude: Iterable[Network] = ()) -> Network:
+    def pull_subnet(self, length: int, exclude: Iterable[Network] | Exclusion = ()) -> Network:
         """The lowest free prefix of `length` bits that touches nothing of `exclude`. Exhausted where there is none."""
         if not 0 <= length <= self._bits:
             raise InvalidRequest(f"/{length} is no length of a prefix of IPv{self.version}")
@@ -127,7 +128,9 @@ class IpPool:
     def __repr__(self) -> str:
         return f"IpPool({self.size} free of IPv{self.version} in {len(self._free)} ranges)"
 
-    def _ranges(self, items: Iterable[Network]) -> Ranges:
+    def _ranges(self, items: Iterable[Network] | Exclusion) -> Ranges:
+        if isinstance(items, Exclusion):
+            return items.of(self.version)
         return Ranges(bounds(item) for item in items if item.version == self.version)
 
     def _lowest(self, start: int, avoid: Ranges) -> int:

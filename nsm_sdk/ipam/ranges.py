@@ -21,9 +21,14 @@ class Ranges:
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
         self._firsts: list[int] = []
         self._lasts: list[int] = []
-        # sorted, every one lands at the end: a long list from a peer costs no moving about
+        # A long list from a peer costs no moving about: sorted, every one lands at the end.
+        firsts, lasts = self._firsts, self._lasts
         for first, last in sorted(ranges):
-            self.add(first, last)
+            if lasts and first <= lasts[-1] + 1:
+                lasts[-1] = max(lasts[-1], last)
+            else:
+                firsts.append(first)
+                lasts.append(last)
 
     def add(self, first: int, last: int) -> None:
         """Add all numbers from `first` to `last`; those that are in already stay in."""

@@ -16,6 +16,7 @@ from nsm_sdk.api import PrefixRequest, PrefixResponse, PrefixType
 from nsm_sdk.core import Runtime, Service
 from nsm_sdk.errors import Exhausted, InvalidRequest
 from nsm_sdk.ipam.addresses import Network, parse_network, readable_networks
+from nsm_sdk.ipam.exclusion import Exclusion
 from nsm_sdk.ipam.pools import IpPool
 
 
@@ -39,9 +40,9 @@ class PrefixSupply(Service):
 
     def take(self, wish: str = "", exclude: Iterable[str] = ()) -> Network:
         """The prefix `wish`, if it is free and not excluded, else the lowest. Exhausted where there is none."""
-        excluded = readable_networks(exclude)
+        excluded = Exclusion(exclude)
         for wanted in readable_networks([wish]):
-            if wanted in self.pool and not any(wanted.overlaps(other) for other in excluded):
+            if wanted in self.pool and wanted not in excluded:
                 return self.pool.pull_network(wanted)
         return self.pool.pull_subnet(self.length, excluded)
 

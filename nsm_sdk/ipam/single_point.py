@@ -10,14 +10,14 @@ State: the address, in a slot; what is free, in a `Supply`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nsm_sdk.api import Connection, IPContext, Request
 from nsm_sdk.core import Call, Element, Next, Slot
 from nsm_sdk.errors import Exhausted
-from nsm_sdk.ipam.addresses import Address, Interface, Network, any_in, readable_networks
+from nsm_sdk.ipam.addresses import Address, Interface, Network
 from nsm_sdk.ipam.context import keep_addresses, put_address, readable_interface
+from nsm_sdk.ipam.exclusion import Exclusion
 from nsm_sdk.ipam.pools import EMPTY, EMPTY_HINT, IpPool
 from nsm_sdk.ipam.supply import Supply, Taken, give_back
 
@@ -37,7 +37,7 @@ class _Subnets(Supply):
             if not pool.is_empty:
                 self.own[index] = pool.pull()
 
-    def pull(self, excluded: Sequence[Network]) -> tuple[Network, Taken]:
+    def pull(self, excluded: Exclusion) -> tuple[Network, Taken]:
         """The lowest address for a client, of the first prefix that has one."""
         for index, (prefix, pool) in enumerate(zip(self.prefixes, self.pools, strict=True)):
             try:
@@ -47,9 +47,9 @@ class _Subnets(Supply):
                 continue
         raise Exhausted(EMPTY, hint=EMPTY_HINT)
 
-    def _move_own(self, index: int, pool: IpPool, prefix: Network, excluded: Sequence[Network]) -> None:
+    def _move_own(self, index: int, pool: IpPool, prefix: Network, excluded: Exclusion) -> None:
         own = self.own[index]
-        if own is None or not any_in((own,), excluded):
+        if own is None or own not in excluded:
             return
         self.own[index] = pool.pull(excluded)
         # the network's own address is no good for a client
@@ -79,11 +79,11 @@ class SinglePointIpam(Element):
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         context = request.connection.context.ip_context
-        excluded = readable_networks(context.excluded_prefixes)
+        excluded = Exclusion(context.excluded_prefixes)
         lease = self._lease.get(call)
         if lease is None or not self._supply.holds(lease.taken[0]):
             lease = self._lease.set(call, self._brought(context, excluded) or _Lease(*self._supply.pull(excluded)))
-        elif any_in((lease.taken[1],), excluded):
+        elif lease.taken[1] in excluded:
             self._move(lease, excluded)
         own = lease.text()
         keep_addresses(context, "src", lambda found: str(found) == own or self._origin(found) is None)
@@ -105,15 +105,15 @@ class SinglePointIpam(Element):
         """The pool that gave the address; one with another mask is none of ours."""
         return self._supply.pool_of(found.ip) if found.network in self._supply.prefixes else None
 
-    def _brought(self, context: IPContext, excluded: Sequence[Network]) -> _Lease | None:
+    def _brought(self, context: IPContext, excluded: Exclusion) -> _Lease | None:
         for text in context.src_ip_addrs:
             found = readable_interface(text)
             pool = self._origin(found) if found is not None else None
-            if found is not None and pool is not None and found.ip in pool and not any_in((found.ip,), excluded):
+            if found is not None and pool is not None and found.ip in pool and found.ip not in excluded:
                 return _Lease(found.network, (pool, pool.pull_address(found.ip)))
         return None
 
-    def _move(self, lease: _Lease, excluded: Sequence[Network]) -> None:
+    def _move(self, lease: _Lease, excluded: Exclusion) -> None:
         """Another address; Exhausted leaves all as it was."""
         prefix, taken = self._supply.pull(excluded)
         lease.former.append(lease.taken)
