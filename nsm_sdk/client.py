@@ -17,7 +17,7 @@ from typing import Self
 
 import anyio
 
-from nsm_sdk.api import Connection, Request, ServiceUrl, Snapshot, describe, names
+from nsm_sdk.api import Connection, ConnectionContext, Request, ServiceUrl, Snapshot, describe, names
 from nsm_sdk.chains import nsc
 from nsm_sdk.core import Call, Cause, Clock, Dial, Element, Next, Observer, Role, Running, Service
 from nsm_sdk.elements import Retry
@@ -43,6 +43,11 @@ class OpenConnection:
     def connection(self) -> Connection:
         """The connection as it was last answered; a copy."""
         return self._snapshot.connection()
+
+    @property
+    def context(self) -> ConnectionContext:
+        """What was agreed on: addresses, routes, neighbours, names, MTU, extra context; a copy."""
+        return self.connection.context
 
     @property
     def src(self) -> list[str]:
