@@ -24,7 +24,11 @@ from nsm_sdk.lab import INPROC, PROGRAMS_SIMULATED, UNIX, Cluster, Mode
 from nsm_sdk.lab.workload import LabClient
 
 URL = "kernel://icmp-responder/nsm-1"
-ROUNDS = 300
+ROUNDS = 200
+CYCLES = 2
+"""Requests, refreshes and Closes of a round."""
+BLOCKS = 2
+"""Blocks of echoes before them."""
 WARM_UP = 30
 COLD = 3
 """Meshes started for the cold figure."""
@@ -79,14 +83,15 @@ def several(base: Echo, count: int) -> Echo:
 
 
 async def rounds(caller: Caller, base: Echo, times: Times, count: int, mark: str = "") -> None:
-    """Request, refresh and Close, and the echoes before each."""
+    """Some echoes, then Request, refresh and Close, some times over: each runs right after its like, as in a process
+    that has little else to do; the caches of the machine are warm for both."""
     for number in range(count):
-        await times.take("echo", base())
-        conn = await times.take(f"{mark}request", caller.request(f"nsc-{number}"))
-        await times.take("echo", base())
-        conn = await times.take(f"{mark}refresh", caller.refresh(conn))
-        await times.take("echo", base())
-        await times.take(f"{mark}close", caller.close(conn))
+        for _ in range(BLOCKS):
+            await times.take("echo", base())
+        for turn in range(CYCLES):
+            conn = await times.take(f"{mark}request", caller.request(f"nsc-{number}-{turn}"))
+            conn = await times.take(f"{mark}refresh", caller.refresh(conn))
+            await times.take(f"{mark}close", caller.close(conn))
 
 
 async def measured(mode: Mode, base: Echo, times: Times, count: int) -> None:
@@ -112,11 +117,11 @@ async def cold(mode: Mode, base: Echo, times: Times) -> None:
 async def part(what: str, mode: Mode, base: Echo, reach: tuple[float, float, float], unit: str = "echo") -> None:
     """The rows of one mode."""
     times = Times()
-    echoes = int(min(reach))
+    length = int(min(reach))
     for _ in range(COLD):
         await cold(mode, base, times)
-    await measured(mode, several(base, echoes), times, ROUNDS)
-    times.taken["echo"] = [seconds / echoes for seconds in times.taken["echo"]]
+    await measured(mode, several(base, length), times, ROUNDS)
+    times.taken["echo"] = [seconds / length for seconds in times.taken["echo"]]
     for name, most in zip(("request", "refresh", "close"), reach, strict=True):
         label = f"{what}: {'first Request' if name == 'request' else name}"
         row(label, times.ratio(name, "echo"), most, unit, detail=times.detail(name, "echo"))
