@@ -2,7 +2,8 @@
 """The forwarder's memory on disk: which connection has which links in which namespaces.
 
 Does:  one small JSON file for each connection, written before anything is made, replaced atomically, mode 0600. A file
-       that cannot be read as a record is left alone and reported once.
+       that cannot be read as a record, or that somebody else has put there, is left alone and reported once: what a
+       record says is deleted one day.
 Place: KernelDatapath, on the netlink thread.
 State: the folder.
 """
@@ -13,6 +14,8 @@ import contextlib
 import json
 import logging
 import os
+import secrets
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +26,8 @@ from nsm_sdk.mechanisms.tags import file_name
 
 logger = logging.getLogger("nsm_sdk.mechanisms")
 _VERSION = 1
+_LARGEST = 1 << 17
+"""Bytes of a record; ours have about a thousand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +72,8 @@ class Ledger:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 for path in folder.glob("*.tmp"):
                     path.unlink(missing_ok=True)
+                if folder.stat().st_mode & 0o022:
+                    logger.warning("state folder %s can be written by others: make it mode 0700", folder)
                 self._records = {record.connection: record for record in self._load(folder)}
             except OSError as error:
                 raise FailedPrecondition(
@@ -88,35 +95,64 @@ class Ledger:
             return
         if self.folder is not None:
             path = f"{self.folder}/{file_name(record.connection)}"
-            draft = f"{path}.tmp"
-            text = json.dumps(_plain(record))
+            # A name that nobody can have prepared, for example as a link to elsewhere.
+            draft = f"{path}.{secrets.token_hex(4)}.tmp"
             try:
-                handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-                try:
-                    os.write(handle, text.encode())
-                finally:
-                    os.close(handle)
+                _write(draft, json.dumps(_plain(record)).encode())
                 os.replace(draft, path)
             except OSError as error:
                 with contextlib.suppress(OSError):
                     os.unlink(draft)
-                raise FailedPrecondition(
-                    f"state file {path} cannot be written: {error.strerror}",
-                    hint="see that the folder NSM_STATE_DIR exists, is writable and has space",
-                ) from error
+                raise _told(path, "written", error) from error
         self._records[record.connection] = record
 
     def forget(self, connection: str) -> None:
-        """Remembers a connection no longer; fine when it is unknown."""
-        if self._records.pop(connection, None) is not None and self.folder is not None:
-            (self.folder / file_name(connection)).unlink(missing_ok=True)
+        """Drops the record; FailedPrecondition where its file cannot be removed, then it stays."""
+        if connection in self._records and self.folder is not None:
+            path = self.folder / file_name(connection)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise _told(str(path), "removed", error) from error
+        self._records.pop(connection, None)
 
     def _load(self, folder: Path) -> Iterator[Record]:
         for path in sorted(folder.glob("*.json")):
             try:
-                yield _parse(json.loads(path.read_text()))
-            except (OSError, ValueError, TypeError, KeyError) as error:
+                yield _parse(json.loads(_read(path)))
+            except (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
                 logger.warning("state file %s is not a record and is left alone: %s", path, error)
+
+
+def _told(path: str, what: str, error: OSError) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"state file {path} cannot be {what}: {error.strerror}",
+        hint="see that the folder NSM_STATE_DIR exists, is writable and has space",
+    )
+
+
+def _write(path: str, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        # A file system that is nearly full takes a part and says so only by the number.
+        while data:
+            data = data[os.write(handle, data) :]
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path) -> bytes:
+    """What is in the file. ValueError for what is no file of ours: a link, a pipe, somebody else's."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            raise ValueError("it is not a file of this program's user")
+        if found.st_size > _LARGEST:
+            raise ValueError(f"it has more than {_LARGEST} bytes")
+        return os.read(handle, _LARGEST)
+    finally:
+        os.close(handle)
 
 
 def _plain(record: Record) -> dict[str, Any]:
