@@ -42,9 +42,8 @@ def interface_name(service: str, random: Callable[[int], bytes] = os.urandom) ->
 
     Characters that no interface name may have become "-".
     """
-    clean = "".join("-" if _bad(letter) else letter for letter in service)
-    # Cutting bytes may cut a character: what is left of it goes too
-    start = clean.encode("utf-8", "ignore")[:_SERVICE_PART].decode("utf-8", "ignore") + "-"
+    # Only the first characters can get in.
+    start = _start(service[:_SERVICE_PART])
     return start + nanoid(MAX_INTERFACE_NAME - len(start.encode()), random=random)
 
 
@@ -66,6 +65,13 @@ def nanoid(size: int, *, alphabet: str = ALPHABET, random: Callable[[int], bytes
 
 def _bad(letter: str) -> bool:
     return letter in _FORBIDDEN or letter.isspace() or not letter.isprintable()
+
+
+@functools.lru_cache(maxsize=1024)
+def _start(service: str) -> str:
+    clean = "".join("-" if _bad(letter) else letter for letter in service)
+    # Cutting bytes may cut a character: what is left of it goes too
+    return clean.encode("utf-8", "ignore")[:_SERVICE_PART].decode("utf-8", "ignore") + "-"
 
 
 @functools.lru_cache(maxsize=4096)

@@ -61,8 +61,11 @@ class Failures:
 
     def last(self, options: Iterable[Option], now: float, avoid: Iterable[str] = ()) -> list[Option]:
         """The options, each name once, in the same order but for those that failed lately, and then those to avoid."""
+        options = list(options)
+        if len(options) < 2:
+            return options
         shunned = set(avoid)
-        unique = {option.name: option for option in reversed(list(options))}
+        unique = {option.name: option for option in reversed(options)}
         ordered = list(unique.values())[::-1]
         return sorted(ordered, key=lambda one: (one.name in shunned, self._failed(one.name, now)))
 

@@ -66,7 +66,8 @@ class Candidates(Service):
 
     async def service(self, call: Call, name: str) -> NetworkService | None:
         """The service of that name; None if there is none. Unavailable while nobody can tell."""
-        return await self._look(call, NS, NetworkService(name=name), lambda found: _named(found, name))
+        query, key = _service_query(name)
+        return await self._look(call, NS, query, lambda found: _named(found, name), key)
 
     async def endpoint(self, call: Call, name: str, service: str = "") -> NetworkServiceEndpoint | None:
         """The endpoint of that name; None if there is none. Unavailable while nobody can tell.
@@ -119,9 +120,16 @@ class Candidates(Service):
             raise Unavailable(f"no registry of {kind.label}s to look in", hint="check the registry's address")
         return self._runtime, registry
 
-    async def _look(self, call: Call, kind: Kind[E], query: E, pick: Callable[[Sequence[E]], T | None]) -> T | None:
+    async def _look(
+        self,
+        call: Call,
+        kind: Kind[E],
+        query: E,
+        pick: Callable[[Sequence[E]], T | None],
+        key: tuple[str, bytes] | None = None,
+    ) -> T | None:
         runtime, registry = self._at(kind)
-        key = _key(kind, query)
+        key = key or _key(kind, query)
         now, wall = runtime.clock.now, runtime.clock.wall
         follow: Follow[E] | None = self._follows.get(key)
         if follow is not None:
@@ -181,6 +189,13 @@ class Candidates(Service):
 
 def _key(kind: Kind[Any], query: NetworkService | NetworkServiceEndpoint) -> tuple[str, bytes]:
     return kind.label, query.SerializeToString(deterministic=True)
+
+
+@functools.lru_cache(maxsize=1024)
+def _service_query(name: str) -> tuple[NetworkService, tuple[str, bytes]]:
+    """What to look for, and its key; shared, so not to be changed."""
+    query = NetworkService(name=name)
+    return query, _key(NS, query)
 
 
 @functools.lru_cache(maxsize=1024)
