@@ -26,6 +26,7 @@ system:  ## as root: the system packages that demo and tests use, where they are
 
 demo: .venv/ready system  ## a whole mesh on this machine, with real packets
 	@.venv/bin/nsm demo
+	@.venv/bin/nsm demo heal
 
 test: .venv/ready system  ## the whole suite
 	@$(PY) -m pytest

@@ -74,8 +74,6 @@ def explain(
 @app.command(context_settings=_PASS_ON)
 def demo(context: typer.Context) -> None:
     """A whole mesh on this machine, and one connection through it, step by step; `demo heal` breaks it on purpose."""
-    if context.args[:1] == ["heal"]:
-        raise typer.Exit(_later("demo_heal", context.args[1:]))
     raise typer.Exit(_later("demo", context.args))
 
 
