@@ -61,14 +61,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:
-    """Run a story. SIGTERM and SIGHUP end it as Ctrl-C does: everything is cleaned up."""
+    """Run a story. SIGTERM and SIGHUP end it as Ctrl-C does: everything is cleaned up.
+
+    Further signals change nothing: some senders (`timeout`) send one twice, and half a clean-up is none.
+    """
 
     async def guarded() -> int:
         task = asyncio.current_task()
         assert task is not None
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, task.cancel)
+        left = False
+
+        def leave() -> None:
+            nonlocal left
+            if not left:
+                left = True
+                task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, leave)
         return await work
 
     try:

@@ -26,6 +26,7 @@ async def test_it_stays_until_it_is_told_to_go() -> None:
     for word in ("nse-1", "nse-2", "nsc-1", "nsc-2", "nsm-1", "172.16."):
         assert word in seen
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
     _, errors = await process.communicate()
     assert process.returncode == 130
     assert "cleaned up" in errors.decode()
