@@ -42,7 +42,7 @@ async def main(mode: Mode) -> None:
         async with (
             Endpoint("theatre", *work, service="theatre", registry=manager, listen=listen),
             Client(manager, name="early") as early,
-            Client(manager, name="late", timeout=0.5) as late,
+            Client(manager, name="late", timeout=2.0) as late,
         ):
             async with early.connect("kernel://theatre/nsm-1") as connection:
                 print("early sits at", connection.src)

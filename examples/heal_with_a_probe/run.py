@@ -28,7 +28,7 @@ async def main(mode: Mode) -> None:
             await node.endpoint(f"nse-{number}", service="my-service", prefix=f"10.0.{number}.0/24")
         pod = await node.pod("nsc")
         # These endpoints share no addresses, so there is no point in asking the next one for the last ones.
-        liveness = Liveness(interval=0.05, timeout=0.5)
+        liveness = Liveness(interval=0.2, timeout=2.0)
         heal = Heal(probe_for(mode, pod), liveness=liveness, namespace=pod.url, offer_addresses=False)
         async with (
             Client(node.manager.url, heal=heal, namespace=pod.url) as client,

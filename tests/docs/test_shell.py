@@ -28,6 +28,7 @@ PAGES = sorted(
 )
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-endpoint.md"
 MESH = ROOT / "docs" / "how-to" / "run-a-mesh.md"
+EXAMPLES = ROOT / "examples" / "README.md"
 BLOCK = re.compile(r"^```shell\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LASTING = {"registry", "nsmgr", "forwarder", "nse"}
 
@@ -173,11 +174,21 @@ async def test_a_mesh_with_real_packets(tmp_path: Path, spaces: dict[str, str]) 
     assert not set(spaces.values()) & set(list_namespaces())
 
 
+@pytest.mark.slow
+async def test_the_examples(tmp_path: Path) -> None:
+    async with Terminal(tmp_path) as terminal:
+        for line in commands(EXAMPLES):
+            await terminal.run(*shlex.split(line))
+        for command in terminal.commands:
+            assert await command.ended() == 0, str(command)
+            assert command.lines, "it says nothing"
+
+
 def others() -> list[ParameterSet]:
     return [
         pytest.param(line, id=f"{page.relative_to(ROOT)}-{number}")
         for page in PAGES
-        if page not in (TUTORIAL, MESH)
+        if page not in (TUTORIAL, MESH, EXAMPLES)
         for number, line in enumerate(commands(page), 1)
     ]
 
