@@ -80,10 +80,9 @@ def host_network(address: Address) -> Network:
     return IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
 
 
-@functools.lru_cache(maxsize=4096)
 def host_text(address: Address) -> str:
-    """The same as a text."""
-    return str(host_network(address))
+    """The same as a text; making the network first would take ten times as long."""
+    return f"{address}/{address.max_prefixlen}"
 
 
 def any_in(addresses: Iterable[Address], networks: Iterable[Network]) -> bool:
