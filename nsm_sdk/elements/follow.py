@@ -14,7 +14,7 @@ import random
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import anyio
@@ -58,7 +58,7 @@ class Heard:
     """One piece of news of one connection."""
 
     news: News
-    conn: Connection | None = None
+    conn: Connection | None = field(default=None, repr=False)
     kind: EventType = EventType.UPDATE
     error: NsmError | None = None
 

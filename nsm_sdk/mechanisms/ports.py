@@ -11,7 +11,7 @@ State: none.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from nsm_sdk.api import Connection, Mechanism
@@ -121,7 +121,7 @@ class Netlink(Protocol):
 class Joint:
     """A connection with both its ends: the forwarder's view after the far side has answered."""
 
-    connection: Connection
+    connection: Connection = field(repr=False)
     near: Mechanism
     far: Mechanism
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import MutableSequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nsm_sdk.errors import InvalidRequest
 
@@ -27,7 +27,7 @@ class AuthPath:
     """Who passed a registration on. `index` is the hop whose turn it is."""
 
     index: int = 0
-    tokens: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = field(default=(), repr=False)
 
     def moved(self, peer_token: str, own_token: str) -> AuthPath:
         """The path one hop on, with fresh tokens of the previous hop and of this one.

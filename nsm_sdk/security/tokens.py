@@ -14,7 +14,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from nsm_sdk.core import Runtime, Service
@@ -92,7 +92,7 @@ class TokenGenerator(Service):
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    token: str
+    token: str = field(repr=False)
     expires: float
     signer: Signer
     made: float
