@@ -27,7 +27,7 @@ from nsm_sdk.errors import (
 )
 from nsm_sdk.lab import INPROC, Cluster, LabClient, Mode, Node
 from nsm_sdk.testing import Park
-from tests.mesh.modes import URL, every_mode, nothing_left, run
+from tests.mesh.modes import URL, every_mode, nothing_left, run, steady
 
 MODES = ("inproc", "memory", "unix", "namespaces")
 
@@ -153,7 +153,7 @@ def test_interface_name_taken(mode: Mode) -> None:
         _, nsc = await mesh(cluster)
         conn = await nsc.request(URL)
         links = await nsc.pod.links()
-        before = await cluster.counts()
+        before = await steady(cluster)
         with pytest.raises(AlreadyExists) as caught:
             await nsc.request(URL)
         says(caught.value, "forwarder-node-1", "KernelForward", "'nsm-1' exists already", "another interface name")
@@ -185,7 +185,7 @@ def test_pool_exhausted(mode: Mode) -> None:
     async def scenario(cluster: Cluster) -> None:
         _, nsc = await mesh(cluster, prefix="10.0.0.0/30")
         conns = [await nsc.request(f"kernel://icmp-responder/nsm-{number}") for number in range(2)]
-        before = await cluster.counts()
+        before = await steady(cluster)
         with pytest.raises(Exhausted) as caught:
             await nsc.request("kernel://icmp-responder/nsm-2")
         says(caught.value, "nse-1", "PointToPointIpam", "IPPool is empty", "larger or a further prefix")
