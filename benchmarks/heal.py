@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import socket
@@ -272,6 +273,8 @@ async def watching() -> None:
 
 async def main() -> None:
     """All of it."""
+    # What hops have to say of peers that were killed on purpose is no news here.
+    logging.getLogger("nsm_sdk").setLevel(logging.ERROR)
     async with Cluster(lab.UNIX, name="bench") as cluster:
         node = await cluster.node("node-1")
         await node.endpoint("nse-1", prefix="172.16.0.0/24")
