@@ -93,6 +93,8 @@ class _Registering:
 
     what: Registration
     done: anyio.Event = field(default_factory=anyio.Event)
+    refused: NsmError | None = None
+    """Why it can never succeed; what may pass is tried again by the registrant."""
 
 
 class ServedHop(Hop):
@@ -166,15 +168,18 @@ class ServedHop(Hop):
             ns, nse = registrant.bound.ns, registrant.bound.nse
             assert ns is not None
             assert nse is not None
-            for service in what.services:
-                await ns.register(registrant.call(), service)
-            await nse.register(registrant.call(), what.endpoint)
+            try:
+                for service in what.services:
+                    await ns.register(registrant.call(), service)
+                await nse.register(registrant.call(), what.endpoint)
+            except NsmError as error:
+                registering.refused = registrant.runtime.explain(error)
             registering.done.set()
 
         registrant.runtime.spawn(run, "first registration")
 
     async def registered(self, timeout: float = READY_TIME) -> None:
-        """Wait until the first registration has come through."""
+        """Wait until the first registration has come through; the error of whoever refused it for good."""
         registering = self._registering
         if registering is None:
             return
@@ -185,6 +190,8 @@ class ServedHop(Hop):
                 f"{self.role} {self.name} could not register within {timeout:g} s",
                 hint="see whether its manager and the registry run",
             )
+        if registering.refused is not None:
+            raise registering.refused
 
     async def stop(self) -> None:
         registrant, registering = self._registrant, self._registering

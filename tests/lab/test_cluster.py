@@ -183,6 +183,15 @@ async def test_a_client_may_share_a_pod() -> None:
         assert sorted(link.name for link in await first.pod.links()) == ["one", "two"]
 
 
+@virtual_time
+async def test_an_endpoint_that_may_not_register_says_so_at_once() -> None:
+    async with Cluster(INPROC) as cluster:
+        node = await cluster.node("node-1")
+        with pytest.raises(InvalidRequest) as caught:
+            await node.endpoint("nse-1", service="")
+        assert caught.value.hop
+
+
 async def test_a_program_that_cannot_start_says_why(tmp_path: Path) -> None:
     hop = ProgramHop("registry", "registry", f"unix://{tmp_path}/r.sock", {"expire_period": "soon"}, tmp_path)
     with pytest.raises(FailedPrecondition, match=r"(?s)ended with status 2.*NSM_EXPIRE_PERIOD"):
