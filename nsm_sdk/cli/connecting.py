@@ -193,7 +193,8 @@ class Telling:
     def noted(self, journal: Journal, entry: Entry) -> None:
         """Keep the steps between for whoever asks."""
         if entry.kind in STEPS:
-            self._program.journal.note({"event": entry.kind, "id": journal.id, "text": entry.text})
+            cost = {} if entry.detect is None else {"detect_ms": round(entry.detect * 1000, 3)}
+            self._program.journal.note({"event": entry.kind, "id": journal.id, "text": entry.text, **cost})
 
 
 async def connect_all(program: Program, settings: nsc.Settings) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import pytest
 
 from nsm_sdk.lab import PROGRAMS, PROGRAMS_TCP
+from nsm_sdk.lab.faults import dropping
 from nsm_sdk.lab.scenarios import SCENARIOS, Outcome, play
 from nsm_sdk.lab.scenarios.heal import wrong
 from nsm_sdk.lab.scenarios.matrix import FAULTS, TARGETS, play_cell
@@ -68,6 +69,46 @@ async def test_dead_packets_move_the_connection(name: str) -> None:
         # Seen, decided, done: in this order, and the journal has all of it.
         at = [told.index(kind) for kind in ("connected", "down", "healing", "attempt", "healed")]
         assert at == sorted(at)
+
+
+async def test_a_client_that_comes_back_checks_what_it_finds() -> None:
+    async with staged(PROGRAMS, name=NAME) as stage, stage.client(unique("nsc-")) as client:
+        before = client.now
+        mark = client.mark()
+        await client.hop.kill()
+        await client.hop.start()
+        again = (await client.event(mark, "connected")).line
+        same = ("id", "endpoint", "src", "dst", "interface", "path")
+        assert [again[name] for name in same] == [before[name] for name in same]
+        assert client.there.lost(mark.at) == client.back.lost(mark.at) == 0
+        # What has died meanwhile is not taken up: there is another endpoint to go to.
+        await client.hop.kill()
+        mark = client.mark()
+        async with dropping(stage.serving(client).pod):
+            await client.hop.start()
+            moved = (await client.event(mark, "connected")).line
+            assert moved["endpoint"] != before["endpoint"]
+            assert moved["id"] == before["id"]
+            await client.flows()
+            assert not client.since(mark, "healing")
+
+
+async def test_explain_tells_what_was_seen_and_what_it_cost() -> None:
+    async with staged(PROGRAMS, name=NAME) as stage, stage.client(unique("nsc-")) as client:
+        await play(stage, client, BY_NAME["drop"], lambda text: None)
+        asking = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "nsm_sdk.cli.main", "explain", client.now["id"]),
+            *("--socket", client.hop.settings["ADMIN_SOCKET"]),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await asking.communicate()
+        assert asking.returncode == 0
+        words = [line.split()[1] for line in out.decode().splitlines()]
+        at = [words.index(kind) for kind in ("connected", "down", "healing", "attempt", "healed")]
+        assert at == sorted(at)
+        down = out.decode().splitlines()[at[1]]
+        assert "no answer to pings" in down
+        assert "detect_ms=" in down
 
 
 @pytest.mark.parametrize("arguments", [["manager", "drop"], ["nonsense"]])
