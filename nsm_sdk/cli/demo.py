@@ -90,7 +90,7 @@ def run(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def _play(console: Console, options: argparse.Namespace) -> int:
-    reason = "as asked for" if options.simulated else await why_simulated()
+    reason = "it was asked for" if options.simulated else await why_simulated()
     console.print(Text("One connection through a mesh on this machine", style="bold"))
     if reason:
         console.print(
