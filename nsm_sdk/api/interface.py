@@ -88,5 +88,7 @@ def _problem(name: str) -> str:
         return f"has {length} bytes, {length - MAX_INTERFACE_NAME} too many"
     if name in (".", ".."):
         return "is the name of a directory"
+    if name.isascii() and name.isprintable() and " " not in name and _FORBIDDEN.isdisjoint(name):
+        return ""
     bad = next((letter for letter in name if _bad(letter)), "")
     return f"contains {bad!r}" if bad else ""
