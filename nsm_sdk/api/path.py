@@ -136,8 +136,6 @@ def timestamp(at: float) -> Timestamp:
     return Timestamp(seconds=whole, nanos=nanos)
 
 
-# A token is handed out, and its expiry written, many times.
-@functools.lru_cache(maxsize=256)
 def _parts(at: float) -> tuple[int, int]:
     if math.isnan(at):
         raise InvalidRequest("a time must be a number, not NaN")
@@ -165,4 +163,8 @@ def expiry(hop: PathSegment) -> float | None:
 def set_expiry(hop: PathSegment, at: float) -> None:
     """Sets when the token of a segment expires, in seconds since the epoch."""
     expires = hop.expires
-    expires.seconds, expires.nanos = _parts(at)
+    expires.seconds, expires.nanos = _known_parts(at)
+
+
+# A token is handed out, and its expiry written, many times.
+_known_parts = functools.lru_cache(maxsize=256)(_parts)
