@@ -39,6 +39,8 @@ PERMANENT: tuple[type[NsmError], ...] = (
 )
 """What trying again does not change."""
 UNDO_TIME = 2.0
+LAST_SHARE = 0.98
+"""Share of the caller's remaining time that a try may take."""
 
 # Not an attribute of the element: above Begin there is no state, and none is needed.
 _ESTABLISHED: Slot[bool] = Slot("established below retry")
@@ -70,21 +72,23 @@ class Retry(Element):
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         state, url, count = call.state, call.url, 0
         undo = state is not None and not _ESTABLISHED.get(call)
+        told: NsmError | None = None
         while True:
             count += 1
             call.state, call.url = state, url
             copy = Request()
             copy.CopyFrom(request)
             try:
-                with narrowed(call, self.per_try):
+                # A little less than what the caller has: it shall read why the tries failed, not only that time ran out.
+                with narrowed(call, min(self.per_try, call.remaining() * LAST_SHARE)):
                     conn = await next.request(call, copy)
             except TimeoutError as ended:
-                error: NsmError = DeadlineExceeded(
+                error = told or DeadlineExceeded(
                     f"no answer within {self.per_try:g} s", hint="look why the hops below are slow, or allow more time"
                 )
-                error.__cause__ = ended
+                error.__cause__ = error.__cause__ or ended
             except NsmError as failed:
-                error = failed
+                error = told = failed
             else:
                 if state is not None:
                     _ESTABLISHED.set(call, True)

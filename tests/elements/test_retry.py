@@ -18,6 +18,7 @@ from nsm_sdk.elements.retry import Retry
 from nsm_sdk.errors import (
     DeadlineExceeded,
     InvalidRequest,
+    NoCandidate,
     NotFound,
     NsmError,
     PermissionDenied,
@@ -171,3 +172,20 @@ async def test_each_try_chooses_its_next_hop_anew() -> None:
 async def _expect_unavailable(request: object) -> None:
     with pytest.raises(Unavailable):
         await request  # type: ignore[misc]
+
+
+@virtual_time
+async def test_the_caller_reads_why_it_failed_and_not_only_that_its_time_is_over() -> None:
+    class OnceThenSilence(Element):
+        def __init__(self) -> None:
+            self.tries = 0
+
+        async def request(self, call: Call, request: Request, next: Next) -> Connection:
+            self.tries += 1
+            if self.tries > 1:
+                await anyio.sleep_forever()
+            raise NoCandidate("nobody offers it")
+
+    with pytest.raises(NoCandidate, match="nobody offers it") as caught:
+        await drive(Retry(), OnceThenSilence(), timeout=5)
+    assert caught.value.__notes__ == ["after 2 tries"]
