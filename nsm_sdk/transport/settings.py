@@ -17,6 +17,10 @@ MAX_MESSAGE = 16 << 20
 MAX_METADATA = 256 << 10
 """Bytes of all metadata of one call. The registry's path holds a token per hop, which outgrows gRPC's usual 8 KiB."""
 
+MAX_STREAMS = 16_384
+"""Calls of one connection of a peer at a time. Monitor streams are among them: a peer of other make opens one for each
+of its connections."""
+
 DIAL_TIMEOUT = 1.0
 """Seconds in which a peer has to answer a connection attempt."""
 
@@ -75,6 +79,7 @@ def server_options(max_message: int) -> list[tuple[str, Any]]:
     """Options of a gRPC server."""
     return [
         *_common(max_message),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
         # With port sharing a second server would silently take half of the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_time_ms", 300_000),

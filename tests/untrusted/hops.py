@@ -102,7 +102,7 @@ class Mesh:
         offer = offers(running.bound)[method.path]
 
         async def run(deadline: float) -> None:
-            call = Call(running.runtime, metadata=dict(metadata), deadline=deadline)
+            call = Call(running.runtime, metadata=dict(metadata), deadline=deadline, size=len(raw))
             if offer.unary is not None:
                 await offer.unary(call, asked(method, raw))
             elif offer.stream is not None:
