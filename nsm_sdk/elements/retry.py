@@ -79,7 +79,7 @@ class Retry(Element):
             copy = Request()
             copy.CopyFrom(request)
             try:
-                # A little less than what the caller has: it shall read why the tries failed, not only that time ran out.
+                # A little less than what the caller has: it shall read why tries failed, not only that time ran out.
                 with narrowed(call, min(self.per_try, call.remaining() * LAST_SHARE)):
                     conn = await next.request(call, copy)
             except TimeoutError as ended:
