@@ -37,6 +37,8 @@ MOST_ITEMS: Final[Mapping[str, int]] = MappingProxyType(
         "dst_ip_addrs": 128,
         "excluded_prefixes": 4096,
         "policies": 128,
+        "matches": 128,
+        "routes": 256,
         "extra_prefix_request": 64,
     }
 )

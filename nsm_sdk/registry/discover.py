@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Request
+from nsm_sdk.api.limits import MOST_ITEMS
 from nsm_sdk.core import Call, Element, Next, Slot
 from nsm_sdk.errors import InvalidRequest, NoCandidate, NsmError
 from nsm_sdk.registry.alternatives import Option
@@ -142,6 +143,14 @@ async def find_service(candidates: Candidates, call: Call, conn: Connection) -> 
     if service is None:
         raise NoCandidate(
             f"network service {name!r} is not registered", hint="check the name, or register the service first"
+        )
+    if len(service.matches) > MOST_ITEMS["matches"] or any(
+        len(match.routes) > MOST_ITEMS["routes"] for match in service.matches
+    ):
+        # Each request would pay for it, at each endpoint.
+        raise NoCandidate(
+            f"network service {name!r} has more matches or routes than can be looked at",
+            hint=f"register it with at most {MOST_ITEMS['matches']} matches of {MOST_ITEMS['routes']} routes each",
         )
     if conn.payload and conn.payload != service.payload:
         raise NoCandidate(

@@ -13,10 +13,7 @@ from collections.abc import AsyncGenerator
 
 from nsm_sdk.core import Call, E, Found, Kind, Query, RegistryElement, RegistryNext
 from nsm_sdk.errors import InvalidRequest
-from nsm_sdk.registry.store import MemoryStore
-
-_BREATH = 256
-"""Entries of one find before other tasks get a turn."""
+from nsm_sdk.registry.store import BREATH, MemoryStore
 
 
 class Memory(RegistryElement[E]):
@@ -43,9 +40,10 @@ class Memory(RegistryElement[E]):
     async def find(self, call: Call, query: Query[E], next: RegistryNext[E]) -> AsyncGenerator[Found[E], None]:
         """Own entries only: whatever stands below a store registers, but is not asked."""
         if not query.watch:
-            for count, entry in enumerate(self.store.find(query.entry), 1):
-                yield Found(entry)
-                if not count % _BREATH:
+            for count, entry in enumerate(self.store.scan(query.entry), 1):
+                if entry is not None:
+                    yield Found(entry)
+                if not count % BREATH:
                     await asyncio.sleep(0)
             return
         stream = self.store.watch(query.entry)

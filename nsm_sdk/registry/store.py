@@ -9,6 +9,7 @@ State: the entries and the watchers of one store.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any, Generic
 
@@ -16,6 +17,9 @@ from nsm_sdk.core import E, Found, Kind, Runtime, Service
 from nsm_sdk.errors import InvalidRequest, Unavailable
 from nsm_sdk.registry.facets import Facet, matcher_of
 from nsm_sdk.registry.watchers import ANYTHING, Audience, Change
+
+BREATH = 256
+"""Entries that are looked at in one go; then others have their turn."""
 
 
 class _Item:
@@ -86,13 +90,17 @@ class MemoryStore(Service, Generic[E]):
 
     def find(self, query: E) -> Iterator[E]:
         """Copies of the entries that match now; looks only at those that share what the query asks for."""
+        return (entry for entry in self.scan(query) if entry is not None)
+
+    def scan(self, query: E) -> Iterator[E | None]:
+        """As `find`, with None for each entry that had to be looked at and does not match: a query may ask for what no
+        index tells, and whoever asks must be able to let others have their turn."""
         matches = self._matcher.matches
         for name in self._suspects(query):
             item = self._items.get(name)
             if item is not None:
                 entry = self._message(item.data)
-                if matches(query, entry):
-                    yield entry
+                yield entry if matches(query, entry) else None
 
     async def watch(self, query: E) -> AsyncGenerator[Found[E], None]:
         """What matches now, then every change, until closed: an entry that stops to match is told as deleted.
@@ -108,6 +116,8 @@ class MemoryStore(Service, Generic[E]):
         watcher = self._audience.join(facet, query)
         try:
             while present:
+                if not len(present) % BREATH:
+                    await asyncio.sleep(0)
                 entry = self._message(present.pop())
                 if self._matcher.matches(query, entry):
                     yield Found(entry)
