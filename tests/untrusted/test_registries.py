@@ -151,14 +151,14 @@ def test_whatever_a_registry_answers_is_a_clear_error_or_none(nses: list[Any], n
                     running.call(timeout=0.1), NetworkServiceEndpoint(name="x"), lambda found: found
                 ),
             ):
-                found: NsmError | None = None
+                failure: NsmError | None = None
                 try:
                     await look()
                 except NsmError as error:
-                    found = error
-                if found is not None:
-                    assert found.status not in (Status.INTERNAL, Status.UNKNOWN)
-                    assert found.hint
+                    failure = error
+                if failure is not None:
+                    assert failure.status not in (Status.INTERNAL, Status.UNKNOWN)
+                    assert failure.hint
             await asyncio.sleep(0)
 
     asyncio.run(main())
