@@ -151,16 +151,19 @@ class Hub(Service):
             self._index(conn_id, before or (), pairs)
             self._pairs[conn_id] = pairs
         if self._subscribers:
-            self._tell(EventType.UPDATE, conn, snapshot, pairs, routine)
+            self._tell(EventType.UPDATE, snapshot, pairs, routine)
         return snapshot
 
-    def delete(self, conn: Connection, *, routine: bool = False) -> None:
+    def delete(self, conn: Connection | Snapshot, *, routine: bool = False) -> None:
         """The connection is closed; `routine` as above."""
-        conn_id = conn.id
-        self._connections.pop(conn_id, None)
-        self._index(conn_id, self._pairs.pop(conn_id, ()), ())
+        snapshot = conn if isinstance(conn, Snapshot) else Snapshot.of(conn)
+        self._connections.pop(snapshot.id, None)
+        pairs = self._pairs.pop(snapshot.id, None)
+        if pairs is not None:
+            self._index(snapshot.id, pairs, ())
         if self._subscribers:
-            self._tell(EventType.DELETE, conn, Snapshot.of(conn), _pairs(conn), routine)
+            known = pairs if isinstance(conn, Snapshot) else _pairs(conn)
+            self._tell(EventType.DELETE, snapshot, _pairs(snapshot.connection()) if known is None else known, routine)
 
     def request_refresh(self, conn_id: str) -> bool:
         """Ask the client to refresh (its context has changed here); False for a connection nobody knows."""
@@ -222,9 +225,7 @@ class Hub(Service):
             if key not in before and all(key):
                 self._by_key.setdefault(key, set()).add(conn_id)
 
-    def _tell(
-        self, kind: EventType, conn: Connection, snapshot: Snapshot, pairs: tuple[Key, ...], routine: bool
-    ) -> None:
+    def _tell(self, kind: EventType, snapshot: Snapshot, pairs: tuple[Key, ...], routine: bool) -> None:
         groups = self._subscribers
         found: dict[Subscriber, None] = dict(groups.get(("", ""), ()))
         for name, segment_id in pairs:
@@ -232,7 +233,7 @@ class Hub(Service):
                 if key in groups:
                     found.update(groups[key])
         for subscriber in found:
-            if subscriber.exact or matches(subscriber.selector, conn):
+            if subscriber.exact or matches(subscriber.selector, snapshot.connection()):
                 subscriber.put(kind, snapshot, routine=routine)
 
     def __len__(self) -> int:

@@ -67,7 +67,7 @@ class Monitor(Element):
             await next.close(call, conn)
         finally:
             if shown is not None:
-                self.hub.delete(shown.snapshot.connection(), routine=call.cause is Cause.CALL)
+                self.hub.delete(shown.snapshot, routine=call.cause is Cause.CALL)
 
     def _publish(self, shown: Shown, conn: Connection) -> None:
         shown.snapshot = self.hub.update(conn)

@@ -43,6 +43,8 @@ class _Lease:
     """Free addresses of ours that the client brought; kept for it."""
     former: list[Taken] = field(default_factory=list)
     """In use below until the next request has succeeded."""
+    settled: bytes = b""
+    """The context as it was left by the last request."""
 
     def sides(self) -> tuple[tuple[Side, Address], tuple[Side, Address]]:
         return ("src", self.src), ("dst", self.dst)
@@ -59,13 +61,21 @@ class PointToPointIpam(Element):
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         context = request.connection.context.ip_context
-        excluded = Exclusion(context.excluded_prefixes)
         lease = self._lease.get(call)
+        if (
+            lease is not None
+            and not lease.former
+            and context.SerializeToString(deterministic=True) == lease.settled
+            and self._supply.holds(lease.pool)
+        ):
+            return await next.request(call, request)  # a refresh that brings what it was given
+        excluded = Exclusion(context.excluded_prefixes)
         if lease is None or not self._supply.holds(lease.pool):
             lease = self._lease.set(call, self._first(context, excluded))
         elif lease.src in excluded or lease.dst in excluded:
             self._move(lease, excluded)
         self._settle(context, lease, excluded)
+        lease.settled = context.SerializeToString(deterministic=True)
         conn = await next.request(call, request)
         give_back(lease.former)
         lease.former = []
