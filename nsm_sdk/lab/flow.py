@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import struct
 from collections.abc import AsyncGenerator
@@ -59,23 +60,23 @@ class Flow:
             asyncio.get_running_loop().remove_reader(channel.fileno())
             channel.close()
 
-    def lost(self, since: float = 0.0) -> int:
-        """How many of those sent since then, by the loop's clock, have not been answered."""
-        return sum(at >= since for at in self._open.values())
+    def lost(self, since: float = 0.0, until: float = math.inf) -> int:
+        """How many of those sent in that time, by the loop's clock, have not been answered."""
+        return sum(since <= at <= until for at in self._open.values())
 
-    def silence(self, since: float = 0.0) -> float:
-        """Seconds from the first to the last that was lost since then."""
-        lost = [at for at in self._open.values() if at >= since]
+    def silence(self, since: float = 0.0, until: float = math.inf) -> float:
+        """Seconds from the first to the last that was lost in that time."""
+        lost = [at for at in self._open.values() if since <= at <= until]
         return max(lost) - min(lost) + self.interval if lost else 0.0
 
-    async def settled(self) -> None:
-        """Wait until those under way are answered, or are late."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+    async def settled(self) -> float:
+        """Wait until those under way are answered, or are late; answers the moment until which that holds."""
+        now = asyncio.get_running_loop().time()
         for _ in range(int(LATE / self.interval)):
             if not any(now - LATE < at <= now for at in self._open.values()):
-                return
+                break
             await asyncio.sleep(self.interval)
+        return now
 
     async def run(self) -> None:
         """Send, for ever."""

@@ -80,7 +80,9 @@ async def test_a_client_that_comes_back_checks_what_it_finds() -> None:
         again = (await client.event(mark, "connected")).line
         same = ("id", "endpoint", "src", "dst", "interface", "path")
         assert [again[name] for name in same] == [before[name] for name in same]
-        assert client.there.lost(mark.at) == client.back.lost(mark.at) == 0
+        until = await client.there.settled()
+        await client.back.settled()
+        assert client.there.lost(mark.at, until) == client.back.lost(mark.at, until) == 0
         # What has died meanwhile is not taken up: there is another endpoint to go to.
         await client.hop.kill()
         mark = client.mark()

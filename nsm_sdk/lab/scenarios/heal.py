@@ -133,13 +133,14 @@ async def play(stage: Stage, client: Watched, scenario: Scenario, say: Say) -> O
     before = client.there.sent
     mark = await scenario.acts(stage, client, say)
     await client.flows()
-    await client.there.settled()
+    # Those that are just on their way are not lost.
+    until = await client.there.settled()
     await client.back.settled()
     healing, healed = client.since(mark, "healing"), client.since(mark, "healed")
     outcome = Outcome(
         sent=client.there.sent - before,
-        lost=(client.there.lost(mark.at), client.back.lost(mark.at)),
-        silence=max(client.there.silence(mark.at), client.back.silence(mark.at)),
+        lost=(client.there.lost(mark.at, until), client.back.lost(mark.at, until)),
+        silence=max(client.there.silence(mark.at, until), client.back.silence(mark.at, until)),
         detect=healing[0].at - mark.at if healing else None,
         repair=healed[-1].at - healing[0].at if healing and healed else None,
         moved=client.endpoint != mark.endpoint,

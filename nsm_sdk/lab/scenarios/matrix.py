@@ -81,10 +81,11 @@ async def play_cell(stage: Stage, name: str, target: str, fault: str) -> Cell:
             cell.connected = True
         except NsmError as error:
             cell.wrong.append(f"it ends unconnected: {error}")
-        await client.there.settled()
+        # Those that are just on their way are not lost.
+        until = await client.there.settled()
         await client.back.settled()
         healing, healed = client.since(mark, "healing"), client.since(mark, "healed")
-        cell.lost = client.there.lost(mark.at), client.back.lost(mark.at)
+        cell.lost = client.there.lost(mark.at, until), client.back.lost(mark.at, until)
         cell.detect = healing[0].at - mark.at if healing else None
         cell.repair = healed[-1].at - healing[0].at if healing and healed else None
         cell.anew = bool(client.since(mark, "closed"))
