@@ -88,6 +88,7 @@ def _established(state: Healing, event: Established, now: float) -> Step:
         "gone_since": math.inf,
         "reselected": event.reselect,
         "reselected_at": now if event.reselect else state.reselected_at,
+        "fruitless": state.fruitless + event.reselect,
         "echoes": state.echoes or event.reselect,
         "posted": False,
     }
