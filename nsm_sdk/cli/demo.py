@@ -43,8 +43,14 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(rest)
     console = Console(highlight=False, soft_wrap=True)
     # What hops have to say of a peer that ends is no news here.
-    logging.getLogger("nsm_sdk").setLevel(logging.ERROR)
-    return run(_play(console, options))
+    logger = logging.getLogger("nsm_sdk")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        return run(_play(console, options))
+    finally:
+        # The caller may be more than a command line.
+        logger.setLevel(level)
 
 
 def _parser() -> argparse.ArgumentParser:
