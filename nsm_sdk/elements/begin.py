@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from nsm_sdk.api import Connection, Request, Snapshot, State, describe
+from nsm_sdk.api import Connection, Request, Snapshot, State
 from nsm_sdk.core import Call, Cause, Done, Element, KeyedLock, Next, Outcome, Runtime, Service, Still, cleanup_time
 from nsm_sdk.core import State as Slots
+from nsm_sdk.elements.closing import close_below, raise_first
 from nsm_sdk.elements.merge import merge
 from nsm_sdk.elements.record import Edit, Post, Record
 from nsm_sdk.errors import Exhausted, InvalidRequest
@@ -121,10 +122,10 @@ class Begin(Element):
             if record is None:
                 # Nobody knows it here; elements that find their things by tag still get to see it.
                 call.state = Slots()
-                errors = await _close_below(next, call, Snapshot.of(conn))
+                errors = await close_below(next, call, Snapshot.of(conn))
             else:
                 errors = await self._close(record, call)
-            _raise(errors)
+            raise_first(errors)
         except BaseException as error:
             # The caller went away in the middle: what has begun is finished without it.
             if record is not None and not isinstance(error, Exception):
@@ -148,7 +149,7 @@ class Begin(Element):
         """Close below because another request follows at once; failures are only logged."""
         record.established = False
         assert record.conn is not None
-        for error in await _close_below(record.next, call, record.conn):
+        for error in await close_below(record.next, call, record.conn):
             logger.warning("%s: closing before selecting anew failed: %s", record.runtime.name, error)
 
     # -- closing ----------------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ class Begin(Element):
                 post.tell(Outcome.SKIPPED)
         call.state, call.events = record.state, record.events
         assert record.conn is not None
-        errors = await _close_below(record.next, call, record.conn)
+        errors = await close_below(record.next, call, record.conn)
         if errors or record.state:
             self._retry_later(record, errors)
         else:
@@ -256,7 +257,7 @@ class Begin(Element):
 
     async def _run_now(self, record: Record, post: Post, call: Call) -> None:
         if post.cause is Cause.CLOSE:
-            _raise(await self._close(record, call))
+            raise_first(await self._close(record, call))
             return
         request = record.request()
         if post.cause is Cause.RESELECT:
@@ -284,29 +285,3 @@ class Begin(Element):
     def slots(self) -> dict[str, list[str]]:
         """Names of the slots that are set, by connection id; for diagnostics."""
         return {key: record.state.leftovers() for key, record in self._records.items()}
-
-
-async def _close_below(next: Next, call: Call, stored: Snapshot) -> list[Exception]:
-    """Close through the chain; after a failure run each element's close alone, so that none blocks another."""
-    try:
-        await next.close(call, stored.connection())
-    except Exception as error:
-        logger.info("%s: close of %s: %s", call.runtime.name, describe(stored.connection()), error)
-    else:
-        return []
-    errors: list[Exception] = []
-    for closer in next.closers:
-        try:
-            await closer(call, stored.connection())
-        except Exception as error:
-            errors.append(call.runtime.explain(error))
-    return errors
-
-
-def _raise(errors: list[Exception]) -> None:
-    if not errors:
-        return
-    first, *others = errors
-    for other in others:
-        first.add_note(f"also: {other}")
-    raise first

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from nsm_sdk.api import Match, NetworkService, NetworkServiceEndpoint
 from nsm_sdk.registry.template import render
 
+_LISTED = 8
+"""Routes that an error's text tells of."""
 POINT_TO_POINT: Mapping[str, str] = {"p2p": "true"}
 """Labels that a forwarder must have when a service's match asks for nothing else."""
 
@@ -61,11 +63,34 @@ def is_subset(labels: Mapping[str, str], selector: Mapping[str, str], values: Ma
 
     As upstream: a label that is not there reads as empty, but there must be at least as many labels as are asked for.
     """
-    if len(labels) < len(selector):
-        return False
-    return all(
-        (found := labels.get(key, "")) == wanted or found == render(wanted, values) for key, wanted in selector.items()
-    )
+    return _Wanted(selector, values).met_by(labels)
+
+
+class _Wanted:
+    """One selector, looked at for many sets of labels: each template is rendered once, and only if it matters."""
+
+    __slots__ = ("_pairs", "_rendered", "_values")
+
+    def __init__(self, selector: Mapping[str, str], values: Mapping[str, str]) -> None:
+        self._pairs = tuple(selector.items())
+        self._values = values
+        self._rendered: dict[str, str] = {}
+
+    def met_by(self, labels: Mapping[str, str]) -> bool:
+        """As `is_subset`."""
+        if len(labels) < len(self._pairs):
+            return False
+        for key, wanted in self._pairs:
+            found = labels.get(key, "")
+            if found != wanted and found != self._text(wanted):
+                return False
+        return True
+
+    def _text(self, wanted: str) -> str:
+        text = self._rendered.get(wanted)
+        if text is None:
+            text = self._rendered[wanted] = render(wanted, self._values)
+        return text
 
 
 def labels_for(endpoint: NetworkServiceEndpoint, service: str) -> Mapping[str, str]:
@@ -90,13 +115,14 @@ def select_endpoints(
     """
     if not service.matches:
         return list(endpoints)
-    for match in applicable(service, client):
-        found = [
-            endpoint
-            for route in match.routes
-            for endpoint in endpoints
-            if is_subset(labels_for(endpoint, service.name), route.destination_selector, client)
-        ]
+    # Plain dictionaries, made once: a look into a message's map costs ten times as much, and there may be many.
+    values = dict(client)
+    offers = [(endpoint, dict(labels_for(endpoint, service.name))) for endpoint in endpoints]
+    for match in applicable(service, values):
+        found: list[NetworkServiceEndpoint] = []
+        for route in match.routes:
+            wanted = _Wanted(route.destination_selector, values)
+            found.extend(endpoint for endpoint, labels in offers if wanted.met_by(labels))
         if not found and match.fallthrough:
             continue
         if match.HasField("metadata") and not match.routes:
@@ -139,15 +165,16 @@ def why_not(
     if not matches:
         return "no match of the service applies to the client's labels"
     offered = labels_for(endpoint, service.name)
+    decides = next((at for at, match in enumerate(matches) if not match.fallthrough), len(matches)) + 1
+    routes = [route for match in matches[:decides] for route in match.routes]
+    if not routes:
+        return "the match that applies has no routes"
     asked = [
         str({key: render(value, client) for key, value in route.destination_selector.items()})
-        for match in matches[
-            : next((at for at, match in enumerate(matches) if not match.fallthrough), len(matches)) + 1
-        ]
-        for route in match.routes
+        for route in routes[:_LISTED]
     ]
-    if not asked:
-        return "the match that applies has no routes"
+    if len(routes) > _LISTED:
+        asked.append(f"what {len(routes) - _LISTED} more routes ask for")
     return f"it has {dict(offered)}, asked for is {' or '.join(asked)}"
 
 

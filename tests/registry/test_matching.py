@@ -8,12 +8,15 @@ State: none.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nsm_sdk.api import Match, NetworkService, NetworkServiceEndpoint
 from nsm_sdk.core import NSE
+from nsm_sdk.registry import matching
 from nsm_sdk.registry.facets import matcher_of
 from nsm_sdk.registry.matching import (
     endpoint_matches,
@@ -224,3 +227,26 @@ def test_forwarders_by_labels() -> None:
     service.matches[0].fallthrough = True
     service.matches.add()
     assert left() == ["kernel"]
+
+
+def test_each_template_is_rendered_once_however_many_endpoints_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[str] = []
+
+    def counting(text: str, values: Mapping[str, str]) -> str:
+        rendered.append(text)
+        return render(text, values)
+
+    monkeypatch.setattr(matching, "render", counting)
+    service = NetworkService(name="s")
+    for number in range(10):
+        route = service.matches.add(fallthrough=True).routes.add()
+        route.destination_selector["node"] = f"{{{{ .node }}}}-{number}"
+    endpoints = [NetworkServiceEndpoint(name=str(number), network_service_names=["s"]) for number in range(50)]
+    for endpoint in endpoints:
+        endpoint.network_service_labels["s"].labels["node"] = "elsewhere"
+    assert select_endpoints({"node": "here"}, service, endpoints) == []
+    assert len(rendered) == 10
+    rendered.clear()
+    text = why_not({"node": "here"}, service, endpoints[0])
+    assert "2 more routes" in text
+    assert len(rendered) == 8
