@@ -84,6 +84,10 @@ class Following:
         """Tell nothing more."""
         self._follower._stop(self)
 
+    def confirmed(self) -> None:
+        """A Request has just returned: only a stream that is opened from now on can lack the connection."""
+        self.opened = self._follower.mark()
+
     def accepts(self, conn: Connection) -> bool:
         """Whether `conn`, as the peer sees it, is the present incarnation of this connection, seen one hop away."""
         segments = conn.path.path_segments
@@ -101,7 +105,8 @@ class _Peer:
         self.name = name
         self.far = far
         self.listeners: dict[str, Following] = {}
-        self.unclaimed: OrderedDict[str, tuple[EventType, Connection]] = OrderedDict()
+        self.unclaimed: OrderedDict[str, tuple[EventType, Connection, int]] = OrderedDict()
+        """By connection id: the last event, and when it came."""
         self.streams: dict[str, anyio.CancelScope] = {}
         """By connection id; the stream for all of them under the empty text."""
         self.single = True
@@ -126,19 +131,26 @@ class Follower(Service):
         self._peers.clear()
         self._runtime = None
 
-    def follow(self, conn: Connection, far: Far, listener: Listener) -> Following | None:
-        """Tell `listener` of `conn` (as this hop sees it) from now on; None where the peer offers no monitor."""
+    def mark(self) -> int:
+        """Now, for `follow`: to be taken before a Request is sent."""
+        self._count += 1
+        return self._count
+
+    def follow(self, conn: Connection, far: Far, listener: Listener, *, since: int = 0) -> Following | None:
+        """Tell `listener` of `conn` (as this hop sees it) from now on, and of what has come since the mark `since`.
+
+        What came before speaks of what the Request has renewed. None where the peer offers no monitor.
+        """
         if far.bound.monitor is None or self._runtime is None:
             return None
         own = conn.path.path_segments[conn.path.index]
         peer = self._peer(own.name, far)
-        self._count += 1
         following = Following(self, far.url, own.name, own.id, conn.path.index, listener)
-        following.opened = self._count
+        following.confirmed()
         peer.listeners[own.id] = following
         self._stream(peer, "" if peer.single else own.id)
         missed = peer.unclaimed.pop(own.id, None)
-        if missed is not None and following.accepts(missed[1]):
+        if missed is not None and missed[2] > since and following.accepts(missed[1]):
             listener(Heard(News.EVENT, missed[1], missed[0]))
         return following
 
@@ -230,7 +242,7 @@ class Follower(Service):
                 if following is None:
                     # What is big is not kept for somebody who may never come: there may be many of it.
                     if size <= SMALL:
-                        peer.unclaimed[segment.id] = (kind, conn)
+                        peer.unclaimed[segment.id] = (kind, conn, self.mark())
                     if len(peer.unclaimed) > UNCLAIMED:
                         peer.unclaimed.popitem(last=False)
                 elif following.accepts(conn):

@@ -43,6 +43,8 @@ class Monitor(Element):
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         shown = self._shown.get(call)
+        anew = request.connection.state == State.RESELECT_REQUESTED
+        since = 0 if self.follower is None else self.follower.mark()
         try:
             conn = await next.request(call, request)
         except Exception:
@@ -51,12 +53,13 @@ class Monitor(Element):
             raise
         published = _with_state(Snapshot.of(conn), State.UP) if conn.state == State.RESELECT_REQUESTED else conn
         # The answer tells the caller, the event only others; what this hop does by itself is news to the caller, too.
-        routine = call.cause is Cause.CALL
+        # After a close for a reselect, which is told at once, so is the success: in between there is no connection.
+        routine = call.cause is Cause.CALL and not anew
         if shown is None:
             shown = self._shown.set(call, Shown(self.hub.update(published, routine=routine)))
         else:
             shown.snapshot = self.hub.update(published, routine=routine)
-        self._follow(call, conn, shown)
+        self._follow(call, conn, shown, since)
         return conn
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
@@ -72,15 +75,16 @@ class Monitor(Element):
     def _publish(self, shown: Shown, conn: Connection) -> None:
         shown.snapshot = self.hub.update(conn)
 
-    def _follow(self, call: Call, conn: Connection, shown: Shown) -> None:
+    def _follow(self, call: Call, conn: Connection, shown: Shown, since: int) -> None:
         far = FAR.get(call)
         if self.follower is None or far is None:
             return
         if shown.following is not None and shown.far_url == far.url:
+            shown.following.confirmed()
             return
         shown.stop()
         shown.far_url = far.url
-        shown.following = self.follower.follow(conn, far, lambda heard: self._heard(shown, heard))
+        shown.following = self.follower.follow(conn, far, lambda heard: self._heard(shown, heard), since=since)
 
     def _heard(self, shown: Shown, heard: Heard) -> None:
         known = shown.snapshot.connection()

@@ -111,9 +111,13 @@ class Heal(Element):
         watch = held.regular
         if watch is not None:
             watch.hold()
+        since = self._follower.mark()
         try:
             conn = await self._passed_on(call, request, next, held, by)
             self._established(call, held, conn, by, reselect)
+            self._follow(call, conn, held, since)
+            if held.tidy:
+                held.events.refresh()
         finally:
             if watch is not None:
                 watch.go_on()
@@ -167,17 +171,17 @@ class Heal(Element):
             held.watch(
                 chosen, target, self.liveness, self._dice, lambda verdict, since: self._checked(held, verdict, since)
             )
-        self._follow(call, conn, held)
-        if held.tidy:
-            held.events.refresh()
 
-    def _follow(self, call: Call, conn: Connection, held: Held) -> None:
+    def _follow(self, call: Call, conn: Connection, held: Held, since: int) -> None:
         far = FAR.get(call)
-        if far is None or (held.following is not None and held.far_url == far.url):
+        if far is None:
+            return
+        if held.following is not None and held.far_url == far.url:
+            held.following.confirmed()
             return
         held.unfollow()
         held.far_url = far.url
-        held.following = self._follower.follow(conn, far, lambda news: self._heard(held, news))
+        held.following = self._follower.follow(conn, far, lambda news: self._heard(held, news), since=since)
 
     def _take_over_from_refresh(self, call: Call, held: Held) -> None:
         """A refresh that fails is our business from now on."""

@@ -234,3 +234,40 @@ async def test_deletes_are_told_even_when_the_close_fails() -> None:
             await bench.close(ASKING.connection)
             kinds.append((await anext(events)).type)
     assert kinds == [EventType.INITIAL_STATE_TRANSFER, EventType.DELETE]
+
+
+@virtual_time
+async def test_what_a_peer_said_before_the_request_is_not_news() -> None:
+    end = Hop("end")
+    follower = Follower()
+    heard: list[Heard] = []
+
+    class Listen(Element):
+        async def request(self, call: Call, request: Request, next: Next) -> Connection:
+            since = follower.mark()
+            conn = await next.request(call, request)
+            far = FAR.get(call)
+            assert far is not None
+            follower.follow(conn, far, heard.append, since=since)
+            return conn
+
+    chain = Chain("nsc", UpdatePath("nsc"), Begin(), Listen(), ClientUrl("inproc://end"), Connect(Dialer()))
+    keeper = Role("keeper", services=[follower])
+    async with line(end) as (running,), keeper.serving(clock=current_clock()), rig(chain, check=False) as bench:
+        # Another connection keeps the stream open; this one is not followed when it goes down.
+        await bench.request(Request(connection=Connection(id="other", network_service="ns")), timeout=5)
+        await settled()
+        stray = await ask(running, Request(connection=at_end("c1")))
+        end.hub.delete(stray)
+        await settled()
+        heard.clear()
+        await bench.request(ASKING, timeout=5)
+        await settled()
+        assert not [one for one in heard if one.kind is EventType.DELETE]
+
+
+def at_end(conn_id: str) -> Connection:
+    """A connection of `nsc` as it arrives at the endpoint."""
+    conn = Connection(id=conn_id, network_service="ns")
+    conn.path.path_segments.append(PathSegment(name="nsc", id=conn_id))
+    return conn
