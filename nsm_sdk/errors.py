@@ -13,7 +13,8 @@ Does:  names every way in which the SDK fails. Each error says what went wrong (
            |- Exhausted           RESOURCE_EXHAUSTED   a pool or a limit is used up
            |- FailedPrecondition  FAILED_PRECONDITION  the world is not as the request needs it
            |- Unavailable         UNAVAILABLE          nobody answers; trying again may help
-           |  `- NoCandidate      UNAVAILABLE          no endpoint fits; tells why each one fell
+           |  |- NoCandidate      UNAVAILABLE          no endpoint fits; tells why each one fell
+           |  `- NotReached       UNAVAILABLE          nobody is there; nothing of the call has left this hop
            |- DeadlineExceeded    DEADLINE_EXCEEDED    time ran out
            |- Cancelled           CANCELLED            the caller went away
            |- Unimplemented       UNIMPLEMENTED        the peer does not offer this
@@ -140,6 +141,14 @@ class Unavailable(NsmError):
 
 class NoCandidate(Unavailable):
     """No endpoint fits the request. The message tells what was looked for and why each candidate fell."""
+
+
+class NotReached(Unavailable):
+    """Nobody is there, and nothing of the call has left this hop: no connection to the peer ever stood for it.
+
+    Only a transport raises it, and only when it is certain; a call that may have been written in part is `Unavailable`.
+    What a peer answers never becomes `NotReached`: that the peer could not reach somebody is plain `Unavailable` here.
+    """
 
 
 class DeadlineExceeded(NsmError):

@@ -25,8 +25,8 @@ from nsm_sdk.errors import (
     DeadlineExceeded,
     Exhausted,
     NotFound,
+    NotReached,
     NsmError,
-    Unavailable,
     Unimplemented,
 )
 from nsm_sdk.transport.metadata import TokenSource, checked, outgoing
@@ -247,7 +247,7 @@ class InprocCarrier:
                 _waiting.pop(self._name, None)
         peer = _names.get(self._name)
         if peer is None:
-            raise Unavailable(
+            raise NotReached(
                 f"{self.url}: nobody answers",
                 hop=call.runtime.name,
                 hint=f"is the peer running, and is this its address? (waited {waits:.3g} s)",
