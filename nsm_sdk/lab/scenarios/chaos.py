@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from nsm_sdk.api import Snapshot
 from nsm_sdk.core import Runtime
-from nsm_sdk.heal import Entry, Happening, Heal, Kind, Phase, Probe, Target, Verdict, Why, story
+from nsm_sdk.heal import Entry, Happening, Heal, Journal, Kind, Phase, Probe, Target, Verdict, Why, story
 from nsm_sdk.heal.probes.base import ALIVE, Cancel, Tell
 from nsm_sdk.lab.cluster import Cluster
 from nsm_sdk.lab.hop import Hop
@@ -33,11 +33,14 @@ QUIET = 2 * HOUR
 """Without faults at the end: longer than any attempt is put off."""
 AFTER = 60.0
 """Seconds after a repair in which its fault may still be noticed: registrations come back, calls run out of time."""
+PROMPT = 5.0
+"""Within so many seconds a connection moves while everything on the way to another endpoint is well."""
 ENDPOINTS = 4
 
 _PASSING = ("descriptors", "timers", "watchers", "calls", "tasks (candidates)")
 """What a mesh has more of once it has been used, or after a crash, without being any connection's."""
 _CONTROL = frozenset({"manager", "forwarder", "registry", "process", "gone"})
+_WAY = frozenset({"manager", "forwarder", "registry"})
 CAUSES = {
     Why.DATA: frozenset({"cut", "gone"}),
     Why.DOWN: frozenset({"forwarder", "process", "gone", "manager"}),
@@ -92,6 +95,10 @@ class Fault:
     since: float
     until: float = math.inf
 
+    def overlaps(self, begin: float, end: float) -> bool:
+        """Whether it may have been noticed between the two times."""
+        return self.since <= end and begin <= self.until + AFTER
+
 
 @dataclass(slots=True)
 class Report:
@@ -101,6 +108,17 @@ class Report:
     heals: int = 0
     moves: int = 0
     wrong: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Record:
+    """What has become of one connection; journals forget the beginning of a long story."""
+
+    endpoint: str = ""
+    """Where the last healing found it."""
+    healings: int = 0
+    heals: int = 0
+    moves: int = 0
 
 
 class Chaos:
@@ -116,11 +134,36 @@ class Chaos:
         """Each connection as it was answered last."""
         self._open: dict[str, Fault] = {}
         self._endpoints: dict[str, LabEndpoint] = {}
+        self._records: dict[str, Record] = {}
+        self._wrong: list[str] = []
         self.heal.happenings.told.append(self._told)
+        self.heal.journals.observers.append(self._noted)
 
     def _told(self, happening: Happening) -> None:
         if happening.snapshot is not None:
             self.now[happening.id] = happening.snapshot
+
+    def _noted(self, journal: Journal, entry: Entry) -> None:
+        """Whether what a journal says is explained by what was broken just then."""
+        if entry.kind not in (Kind.HEALING, Kind.HEALED):
+            return
+        record = self._records.setdefault(journal.id, Record())
+        if entry.kind == Kind.HEALING:
+            record.healings += 1
+            record.endpoint = self._at(journal.id)
+            if not self._caused(entry):
+                self._wrong.append(f"{journal.id} was healed without a cause: {entry}\n{story(journal)}")
+            return
+        record.heals += 1
+        record.moves += bool(entry.moved)
+        began = entry.at - (entry.repair or 0.0)
+        if entry.at - began > PROMPT and not self._waits(record.endpoint, began, entry.at):
+            self._wrong.append(f"{journal.id} was healed late: {entry}\n{story(journal)}")
+        if entry.moved and not self._troubled(record.endpoint, began, entry.at):
+            self._wrong.append(f"{journal.id} left {record.endpoint}, which was well: {entry}\n{story(journal)}")
+
+    def _at(self, conn_id: str) -> str:
+        return self.now[conn_id].connection().network_service_endpoint_name
 
     async def live(self, count: int, hours: float, *, faults: bool = True) -> Report:
         """The story; answers what came out."""
@@ -140,7 +183,7 @@ class Chaos:
         for key in list(self._open):
             await self._repair(node, key, loop.time())
         await asyncio.sleep(max(end - loop.time(), 0.0) + QUIET)
-        report = Report(faults=Counter(fault.what for fault in self.faults))
+        report = Report(faults=Counter(fault.what for fault in self.faults), wrong=self._wrong)
         for conn_id in conns:
             self._judge(conn_id, report)
         for conn_id in conns:
@@ -172,9 +215,25 @@ class Chaos:
         self._open[key] = fault = Fault(what=what, name=name, since=now)
         self.faults.append(fault)
         if what in ("cut", "gone"):
-            self.probe.cut_off(name)
+            self._cut_off(name)
         if what != "cut":
             await self._hop(node, fault).kill()
+
+    def _cut_off(self, name: str) -> None:
+        """Every connection that is there and well has to notice at once."""
+        there = [
+            (conn_id, self._records.setdefault(conn_id, Record()).healings)
+            for conn_id in self.now
+            if self._at(conn_id) == name and self._phase(conn_id) is Phase.WATCHING
+        ]
+        self.probe.cut_off(name)
+        for conn_id, healings in there:
+            if self._records[conn_id].healings == healings:
+                self._wrong.append(f"{conn_id} has not noticed that {name} is cut off")
+
+    def _phase(self, conn_id: str) -> Phase | None:
+        standing = self.heal.standing(conn_id)
+        return None if standing is None else standing.phase
 
     async def _repair(self, node: Node, key: str, now: float) -> None:
         fault = self._open.pop(key)
@@ -201,17 +260,29 @@ class Chaos:
         if journal is None or standing is None:
             report.wrong.append(f"{conn_id} is gone")
             return
-        report.heals += journal.heals
-        report.moves += journal.moves
-        endpoint = self.now[conn_id].connection().network_service_endpoint_name
+        record = self._records.get(conn_id, Record())
+        report.heals += record.heals
+        report.moves += record.moves
+        if (journal.heals, journal.moves, record.healings) != (record.heals, record.moves, record.heals):
+            report.wrong.append(f"the journal of {conn_id} counts otherwise: {record}\n{story(journal)}")
+        endpoint = self._at(conn_id)
         if standing.phase is not Phase.WATCHING:
             report.wrong.append(f"{conn_id} is {standing.phase} in the end\n{story(journal)}")
         if endpoint not in self._endpoints or not self._endpoints[endpoint].alive:
             report.wrong.append(f"{conn_id} ends at {endpoint or 'no endpoint'}, which is not there\n{story(journal)}")
-        for entry in journal.of(Kind.HEALING):
-            if not self._caused(entry):
-                report.wrong.append(f"{conn_id} was healed without a cause: {entry}\n{story(journal)}")
 
     def _caused(self, entry: Entry) -> bool:
         causes = CAUSES[Why(entry.why)]
-        return any(fault.what in causes and fault.since <= entry.at <= fault.until + AFTER for fault in self.faults)
+        return any(fault.what in causes and fault.overlaps(entry.at, entry.at) for fault in self.faults)
+
+    def _waits(self, name: str, begin: float, end: float) -> bool:
+        """Whether there was something to wait for: hops on the way to every endpoint, or a process whose data flows."""
+        return any(
+            fault.overlaps(begin, end)
+            for fault in self.faults
+            if fault.what in _WAY or (fault.what == "process" and fault.name == name)
+        )
+
+    def _troubled(self, name: str, begin: float, end: float) -> bool:
+        """Whether that endpoint was in trouble between the two times."""
+        return any(fault.name == name and fault.overlaps(begin, end) for fault in self.faults)
