@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -28,7 +26,6 @@ from nsm_sdk.netlink.kernel import NamespaceAdapter
 from nsm_sdk.netlink.sockets import NetlinkSocket, Refused, namespace_path
 
 T = TypeVar("T")
-_ROUTE = struct.Struct("=BBBBBBBBI")
 _OURS = range(0x40000000, 0x80000000)
 
 
@@ -95,20 +92,15 @@ class KernelField:
 
 
 def _route_get(space: NamespaceAdapter, target: str, source: str) -> Way | None:
-    family = socket.AF_INET6 if ":" in target else socket.AF_INET
-    raw = socket.inet_pton(family, target)
-    mine = socket.inet_pton(family, source) if source else b""
-    body = _ROUTE.pack(family, len(raw) * 8, len(mine) * 8, 0, 0, 0, 0, 0, 0) + codec.attribute(1, raw)
-    body += codec.attribute(2, mine) if mine else b""
     channel: NetlinkSocket = space.channel
     try:
-        answer = channel.get(codec.message(codec.GETROUTE, 0, body))
+        answer = channel.get(codec.look_up(target, source))
     except Refused:
         return None
     if answer is None:
         return None
     table, kind = answer[4], answer[7]
-    found = dict(_attributes(answer[12:]))
+    found = codec.read_attributes(answer, 12)
     index = int.from_bytes(found.get(4, b"\0" * 4), "little")
     link = space.link(index=index)
     if kind != 1 or link is None:
@@ -120,15 +112,3 @@ def _route_get(space: NamespaceAdapter, target: str, source: str) -> Way | None:
         gateway=str(ipaddress.ip_address(gateway)) if gateway else "",
         table=int.from_bytes(found[15], "little") if 15 in found else table,
     )
-
-
-def _attributes(body: bytes) -> list[tuple[int, bytes]]:
-    found = []
-    at = 0
-    while at + 4 <= len(body):
-        size, kind = struct.unpack_from("=HH", body, at)
-        if size < 4:
-            break
-        found.append((kind & 0x3FFF, body[at + 4 : at + size]))
-        at += (size + 3) & ~3
-    return found

@@ -18,30 +18,14 @@ from pathlib import Path
 from nsm_sdk.api import Connection
 from nsm_sdk.core import Runtime, Service
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NsmError
-from nsm_sdk.mechanisms.desired import Desired, desired, diff
-from nsm_sdk.mechanisms.ledger import Ledger, Record, RecordedEnd
-from nsm_sdk.mechanisms.model import Add, Failure, Link, MakeLink, Observed, Op, Remove, SetLink
+from nsm_sdk.mechanisms.desired import desired
+from nsm_sdk.mechanisms.ledger import Ledger, Record
+from nsm_sdk.mechanisms.model import Remove
 from nsm_sdk.mechanisms.ports import Joint, Kernel, Namespace, Netlink, NewEnd
+from nsm_sdk.mechanisms.side import Side, is_ours
 from nsm_sdk.mechanisms.tags import FAR, NEAR, Tag, parse_alias
 
 logger = logging.getLogger("nsm_sdk.mechanisms")
-_ROUNDS = 3
-
-
-class _Side:
-    """One end while it is worked on."""
-
-    __slots__ = ("index", "namespace", "tag", "want")
-
-    def __init__(self, namespace: Namespace, want: Desired, tag: Tag) -> None:
-        self.namespace = namespace
-        self.want = want
-        self.tag = tag
-        self.index = 0
-
-    def find(self) -> Link | None:
-        """The link that stands under the wanted name."""
-        return self.namespace.link(name=self.want.name)
 
 
 class KernelDatapath(Service):
@@ -110,7 +94,7 @@ class KernelDatapath(Service):
 
     # everything below runs on the netlink thread
 
-    def _side(self, kernel: Kernel, joint: Joint, role: str) -> _Side:
+    def _side(self, kernel: Kernel, joint: Joint, role: str) -> Side:
         mechanism = joint.near if role == NEAR else joint.far
         tag = Tag(forwarder=self.name, role=role, segment=joint.segment, connection=joint.id)
         want = desired(joint.connection, mechanism, tag)
@@ -120,10 +104,10 @@ class KernelDatapath(Service):
                 f"the {role} side's mechanism names no network namespace",
                 hint="give the mechanism parameter 'inodeURL', like file:///run/netns/NAME",
             )
-        return _Side(kernel.open(url), want, tag)
+        return Side(kernel.open(url), want, tag)
 
-    def _join(self, kernel: Kernel, connection: str, near: _Side, far: _Side) -> None:
-        record = Record(connection=connection, forwarder=self.name, ends=tuple(_recorded(side) for side in (near, far)))
+    def _join(self, kernel: Kernel, connection: str, near: Side, far: Side) -> None:
+        record = Record(connection=connection, forwarder=self.name, ends=tuple(side.recorded() for side in (near, far)))
         before = self._ledger.get(connection)
         known = before is not None and before.same_place(record)
         if before is not None and not known:
@@ -141,46 +125,41 @@ class KernelDatapath(Service):
                 self._clear(side)
             near.index, far.index = self._make(kernel, near, far)
         for side in (near, far):
-            link = Link(name=side.want.name, mac=side.want.mac, mtu=side.want.mtu, up=False)
-            failures = self._apply(side, diff(side.want, Observed(link=link)))
-            if failures:
-                raise _explain(failures[0], side)
-            if side.want.rules:
-                self._settle(side)
+            side.build()
         for side in (near, far):
             side.namespace.wait_reachable(side.want.addresses)
             # Until the kernel has dealt with the carrier, which it does later by itself, an interface that is up drops
             # what it should send; being asked for the interface makes it do so now.
             side.namespace.link(index=side.index)
 
-    def _make(self, kernel: Kernel, near: _Side, far: _Side) -> tuple[int, int]:
+    def _make(self, kernel: Kernel, near: Side, far: Side) -> tuple[int, int]:
         a, b = (NewEnd(name=side.want.name, mac=side.want.mac, mtu=side.want.mtu) for side in (near, far))
         return kernel.join(near.namespace, a, far.namespace, b)
 
-    def _adopt(self, near: _Side, far: _Side) -> bool:
+    def _adopt(self, near: Side, far: Side) -> bool:
         """Whether the pair is there and ours; then it is made as it should be."""
         links = [side.find() for side in (near, far)]
         for side, link in zip((near, far), links, strict=True):
-            if link is None or not _is(link, side.want.mac, side.want.alias):
+            if link is None or not is_ours(link, side.want.mac, side.want.alias):
                 return False
             side.index = link.index
         if links[0] is None or links[1] is None or (links[0].peer, links[1].peer) != (far.index, near.index):
             return False
         for side in (near, far):
-            if self._settle(side):
+            if side.settle():
                 side.namespace.wait_reachable(side.want.addresses)
             # Until the kernel has dealt with the carrier, which it does later by itself, an interface that is up drops
             # what it should send; being asked for the interface makes it do so now.
             side.namespace.link(index=side.index)
         return True
 
-    def _clear(self, side: _Side) -> None:
+    def _clear(self, side: Side) -> None:
         """Makes way for a link of the wanted name, where what stands there is ours."""
         link = side.find()
         if link is None:
             return
         theirs = parse_alias(link.alias)
-        mine = _is(link, side.want.mac, side.want.alias) or (
+        mine = is_ours(link, side.want.mac, side.want.alias) or (
             theirs is not None
             and (theirs.forwarder, theirs.role, theirs.segment) == (self.name, side.tag.role, side.tag.segment)
             and theirs.connection not in self._claimed
@@ -191,35 +170,6 @@ class KernelDatapath(Service):
                 hint="ask for another interface name, or remove that interface",
             )
         side.namespace.delete_link(link.index)
-
-    def _settle(self, side: _Side) -> bool:
-        """Repairs until nothing differs; whether there was anything to do.
-
-        Removing an address may take routes along, so it looks again.
-        """
-        failures: list[Failure] = []
-        for turn in range(_ROUNDS):
-            ops = diff(side.want, side.namespace.observe(side.index, side.want.tables))
-            if not ops:
-                return turn > 0
-            failures = self._apply(side, ops)
-        if failures:
-            raise _explain(failures[0], side)
-        left = diff(side.want, side.namespace.observe(side.index, side.want.tables))
-        if left:
-            raise FailedPrecondition(
-                f"namespace {side.namespace.url} does not keep what is set there: {left[0]}",
-                hint="see which other program changes that interface",
-            )
-        return True
-
-    def _apply(self, side: _Side, ops: list[Op]) -> list[Failure]:
-        if ops and isinstance(ops[0], MakeLink):
-            raise FailedPrecondition(
-                f"interface {side.want.name!r} vanished from namespace {side.namespace.url} while it was set up",
-                hint="see which other program deletes it",
-            )
-        return side.namespace.apply(side.index, ops) if ops else []
 
     def _part(self, kernel: Kernel, connection: str, urls: list[str]) -> None:
         record = self._ledger.get(connection)
@@ -248,7 +198,7 @@ class KernelDatapath(Service):
                 if namespace is None or (namespace.id.dev, namespace.id.ino) != (end.dev, end.ino):
                     continue
                 link = namespace.link(name=end.name)
-                if link is None or not _is(link, end.mac, end.alias):
+                if link is None or not is_ours(link, end.mac, end.alias):
                     # renamed by hand: the alias still tells
                     link = next((one for one in namespace.links() if one.alias == end.alias), None)
                 index = link.index if link is not None else 0
@@ -288,42 +238,9 @@ class KernelDatapath(Service):
         return gone
 
 
-def _recorded(side: _Side) -> RecordedEnd:
-    tables = side.want.tables
-    return RecordedEnd(
-        role=side.tag.role,
-        url=side.namespace.url,
-        dev=side.namespace.id.dev,
-        ino=side.namespace.id.ino,
-        name=side.want.name,
-        mac=side.want.mac,
-        alias=side.want.alias,
-        tables=(tables.start, tables.stop) if side.want.rules else (0, 0),
-    )
-
-
-def _is(link: Link, mac: str, alias: str) -> bool:
-    """Ours: the alias says so; or there is none yet (we stopped between the two) and the MAC says so."""
-    return link.alias == alias or (not link.alias and link.mac == mac)
-
-
 def _open(kernel: Kernel, url: str) -> Namespace | None:
     # one that may not be opened is an error: otherwise its links would be forgotten
     try:
         return kernel.open(url)
     except (FailedPrecondition, InvalidRequest):
         return None
-
-
-def _explain(failure: Failure, side: _Side) -> NsmError:
-    match failure.op:
-        case Add(thing) | Remove(thing):
-            what = str(thing)
-        case SetLink():
-            what = f"{failure.op}"
-        case _:
-            what = str(failure.op)
-    return FailedPrecondition(
-        f"namespace {side.namespace.url} refuses {what} on {side.want.name!r}: {failure.text}",
-        hint="see whether the endpoint's addresses, routes and MTU fit this machine",
-    )

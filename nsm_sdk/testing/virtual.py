@@ -14,8 +14,8 @@ import asyncio
 import contextlib
 import functools
 import math
+import random
 import selectors
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
@@ -23,7 +23,7 @@ from contextvars import Context
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 
 from nsm_sdk.core import Clock, SystemClock
-from nsm_sdk.errors import ProgrammingError
+from nsm_sdk.testing.guard import VirtualTimeError, guard_this_thread, refusal
 from nsm_sdk.testing.settle import settled
 from nsm_sdk.testing.tasks import LeakError, lines
 
@@ -40,26 +40,16 @@ RESOLUTION = 1e-9
 TURNS = 1_000_000
 """Turns of the loop at one instant before somebody is said to be spinning."""
 
-_REFUSED: Mapping[str, str] = {
-    "socket.__new__": "a socket",
-    "socket.getaddrinfo": "a name look-up",
-    "subprocess.Popen": "a subprocess",
-    "os.fork": "a subprocess",
-    "os.posix_spawn": "a subprocess",
-}
-
-
-class VirtualTimeError(ProgrammingError):
-    """Something that virtual time cannot do, or a run that cannot go on."""
-
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop in virtual time; use `run_virtual` rather than this."""
 
-    def __init__(self, *, limit: float = LIMIT, start_wall: float = START_WALL) -> None:
+    def __init__(self, *, limit: float = LIMIT, start_wall: float = START_WALL, seed: int = 0) -> None:
         self.virtual_now = 0.0
         self.wall_offset = start_wall
         self.limit = limit
+        self.dice = random.Random(seed)
+        """Chance, for whoever runs here: the same seed gives the same run."""
         self.on_turn: Callable[[], object] | None = None
         """Called between two turns of the loop."""
         self._idle_selector = _Jump(self)
@@ -74,7 +64,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         if threading.get_ident() != self._owner:
-            self._idle_selector.failure = _refusal("a call from another thread")
+            self._idle_selector.failure = refusal("a call from another thread")
             super().call_soon_threadsafe(lambda: None)
             raise self._idle_selector.failure
         return super().call_soon_threadsafe(callback, *args, context=context)
@@ -83,14 +73,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """Refused: a thread would make time run away."""
-        raise _refusal("a thread (run_in_executor)")
+        raise refusal("a thread (run_in_executor)")
 
     def run_forever(self) -> None:
-        _watch_this_thread(+1)
+        guard_this_thread(+1)
         try:
             super().run_forever()
         finally:
-            _watch_this_thread(-1)
+            guard_this_thread(-1)
 
 
 class _Jump(selectors.BaseSelector):
@@ -144,7 +134,7 @@ class _Jump(selectors.BaseSelector):
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         # The loop's own wake-up pipe comes first.
         if self._keys:
-            raise _refusal("a file descriptor to wait for")
+            raise refusal("a file descriptor to wait for")
         number = fileobj if isinstance(fileobj, int) else fileobj.fileno()
         key = self._keys[number] = selectors.SelectorKey(fileobj, number, events, data)
         return key
@@ -154,48 +144,6 @@ class _Jump(selectors.BaseSelector):
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         return self._keys
-
-
-def _refusal(what: str) -> VirtualTimeError:
-    return VirtualTimeError(
-        f"{what} under virtual time: time would run away while the loop waits for it",
-        hint="use inproc:// addresses and simulated parts, or run this test in real time",
-    )
-
-
-_watched: dict[int, int] = {}
-_lock = threading.Lock()
-_hooked = False
-_start = threading.Thread.start
-
-
-def _watch_this_thread(step: int) -> None:
-    """Refuse threads and what `_REFUSED` lists in this thread, while its count is above 0."""
-    global _hooked, _start
-    me = threading.get_ident()
-    with _lock:
-        if not _hooked:
-            # For good, because a hook cannot be taken away; it costs a look into an empty dictionary.
-            sys.addaudithook(_audit)
-            _hooked = True
-        if not _watched:
-            _start = threading.Thread.start
-        count = _watched.pop(me, 0) + step
-        if count:
-            _watched[me] = count
-        # Threads have no audit event before Python 3.12.
-        threading.Thread.start = _guarded_start if _watched else _start  # type: ignore[method-assign, assignment]
-
-
-def _guarded_start(thread: threading.Thread) -> None:
-    if threading.get_ident() in _watched:
-        raise _refusal(f"a thread ({thread.name})")
-    _start(thread)
-
-
-def _audit(event: str, _: Any) -> None:
-    if _watched and event in _REFUSED and threading.get_ident() in _watched:
-        raise _refusal(_REFUSED[event])
 
 
 class VirtualClock:
@@ -235,13 +183,15 @@ def run_virtual(
     *args: Any,
     start_wall: float = START_WALL,
     limit: float = LIMIT,
+    seed: int = 0,
     strict: bool = True,
     **kwargs: Any,
 ) -> T:
     """Run `fn(*args, **kwargs)` on a virtual loop of its own, and answer what it answers.
 
-    `start_wall`: seconds since the epoch. `limit`: virtual seconds after which the run is given up. With `strict`,
-    tasks that are left at the end raise `LeakError`. Not to be called where a loop is running.
+    `start_wall`: seconds since the epoch. `limit`: virtual seconds after which the run is given up. `seed`: of all that
+    happens at random. With `strict`, tasks that are left at the end raise `LeakError`. Not to be called where a loop is
+    running.
     """
 
     async def main() -> T:
@@ -256,7 +206,7 @@ def run_virtual(
         raise VirtualTimeError(
             "run_virtual was called where an event loop is running", hint="call it from a plain function"
         )
-    runner = asyncio.Runner(loop_factory=functools.partial(VirtualLoop, limit=limit, start_wall=start_wall))
+    runner = asyncio.Runner(loop_factory=functools.partial(VirtualLoop, limit=limit, start_wall=start_wall, seed=seed))
     try:
         answer = runner.run(main())
     except BaseException:
@@ -278,12 +228,12 @@ def _current() -> asyncio.Task[Any]:
 def virtual_time(fn: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, T]: ...
 @overload
 def virtual_time(
-    *, start_wall: float = START_WALL, limit: float = LIMIT, strict: bool = True
+    *, start_wall: float = START_WALL, limit: float = LIMIT, seed: int = 0, strict: bool = True
 ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, T]]: ...
 
 
 def virtual_time(
-    fn: Any = None, /, *, start_wall: float = START_WALL, limit: float = LIMIT, strict: bool = True
+    fn: Any = None, /, *, start_wall: float = START_WALL, limit: float = LIMIT, seed: int = 0, strict: bool = True
 ) -> Any:
     """Make an `async def` test a plain one that runs on a virtual loop of its own.
 
@@ -294,7 +244,7 @@ def virtual_time(
         @functools.wraps(test)
         def run(*args: P.args, **kwargs: P.kwargs) -> T:
             whole = functools.partial(test, *args, **kwargs)
-            return run_virtual(whole, start_wall=start_wall, limit=limit, strict=strict)
+            return run_virtual(whole, start_wall=start_wall, limit=limit, seed=seed, strict=strict)
 
         return run
 
