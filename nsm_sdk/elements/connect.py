@@ -2,7 +2,8 @@
 """On to the next hop.
 
 Does:  sends the request to where `call.url` points, and the close to where the request went. What it sent, and where,
-       is noted before sending, so that an answer that never arrives does not hide what must be closed.
+       is noted before sending, so that an answer that never arrives does not hide what must be closed. Where the
+       transport is certain that nothing was sent (`NotReached`), the note goes again, and there is nothing to close.
 Place: last in a chain that continues elsewhere.
 State: `FAR`, the far side of the connection; read by elements that follow the next hop (monitor, heal).
 """
@@ -20,6 +21,7 @@ from nsm_sdk.errors import (
     DeadlineExceeded,
     FailedPrecondition,
     InvalidRequest,
+    NotReached,
     NsmError,
     Unavailable,
     Unimplemented,
@@ -73,15 +75,23 @@ class Connect(Element):
         bound = self._reach(url)
         if bound.connection is None:
             raise Unimplemented(f"{url} offers no connections", hint="is this the address of a manager or an endpoint?")
-        if before is None or before.url != url:
+        fresh = before is None or before.url != url
+        if fresh:
             FAR.set(call, Far(url, bound, Snapshot.of(request.connection)))
         asked = Asked(request.connection)
-        answer = await bound.connection.request(call, request)
+        try:
+            answer = await bound.connection.request(call, request)
+        except NotReached:
+            # Of an earlier request something may stand there; of one that never left, nothing.
+            if fresh:
+                FAR.pop(call)
+            raise
         FAR.set(call, Far(url, bound, asked.accept(answer, url)))
         return answer
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
-        far = FAR.get(call) or self._guess(call, conn)
+        known = FAR.get(call)
+        far = known or self._guess(call, conn)
         if far is None:
             return
         outer = call.deadline
@@ -96,7 +106,9 @@ class Connect(Element):
             # A Cancelled that is raised and not thrown at us is the peer's: it is shutting down.
             # Left in the slot on purpose: Begin closes again while the peer's token lives.
             logger.warning("%s: %s could not be told to close %s: %s", call.runtime.name, far.url, conn.id, error)
-            FAR.set(call, replace(far, lost=True))
+            # Nobody to tell of a connection that is a guess: whoever comes there later knows as little of it as we do.
+            if known is not None or not isinstance(error, NotReached):
+                FAR.set(call, replace(far, lost=True))
             return
         except InvalidRequest:
             # Refused as malformed: nothing can be held there under these ids, and asking again changes nothing.

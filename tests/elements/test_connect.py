@@ -11,7 +11,7 @@ import pytest
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Call, Chain, Element, Next, Role, Running
 from nsm_sdk.elements import FAR, Begin, Connect, UpdatePath
-from nsm_sdk.errors import FailedPrecondition, Unavailable, Unimplemented
+from nsm_sdk.errors import FailedPrecondition, NotReached, Status, Unavailable, Unimplemented, from_status
 from nsm_sdk.testing import FailTimes, Lose, Probe, Rig, current_clock, rig, settled, virtual_time
 from nsm_sdk.transport import Dialer, listen
 
@@ -76,6 +76,60 @@ async def test_a_peer_that_offers_no_connections() -> None:
 
 
 @virtual_time
+async def test_what_never_left_this_hop_leaves_nothing_here() -> None:
+    async with two([Choose("inproc://nobody")]) as (client, _):
+        with pytest.raises(NotReached, match="nobody answers"):
+            await client.request(asking(), timeout=5)
+        assert not await client.left()
+
+
+@virtual_time
+async def test_a_refresh_that_never_left_keeps_the_connection_and_what_to_close() -> None:
+    async with two([Choose("inproc://far")], ("far", [])) as (client, running):
+        await client.request(asking(), timeout=5)
+        running["far"].kill()
+        await running["far"].wait_ended()
+        with pytest.raises(NotReached):
+            await client.request(asking(), timeout=5)
+        assert (await client.left()).slots == [FAR.name]
+
+
+@virtual_time
+async def test_a_move_that_never_left_has_left_the_former_next_hop_all_the_same() -> None:
+    choose = Choose("inproc://one")
+    async with two([choose], ("one", [])) as (client, running):
+        await client.request(asking(), timeout=5)
+        choose.url = "inproc://nobody"
+        with pytest.raises(NotReached):
+            await client.request(asking(), timeout=5)
+        assert len(running["one"].find(Begin)) == 0
+        await client.close(timeout=5)
+        assert not await client.left()
+
+
+@virtual_time
+async def test_that_the_next_hop_reached_nobody_proves_nothing_about_the_next_hop() -> None:
+    probe = Probe()
+    refuses = FailTimes(1, Unavailable("busy"), verb="close")
+    further = [probe, Choose("inproc://nobody"), refuses, Connect(Dialer())]
+    async with two([Choose("inproc://far")], ("far", further)) as (client, running):
+        with pytest.raises(Unavailable, match="nobody answers") as caught:
+            await client.request(asking(), timeout=5)
+        assert not isinstance(caught.value, NotReached)
+        assert caught.value.hop == "far"
+        await settled()
+        assert probe.seen.requests == 1
+        assert probe.seen.closes > 1, "undone by the next hop itself, and closed by us"
+        assert len(running["far"].find(Begin)) == 0
+        assert not await client.left()
+
+
+def test_no_answer_of_a_peer_is_a_call_that_never_left() -> None:
+    for status in Status:
+        assert not isinstance(from_status(status, "inproc://nobody: nobody answers"), NotReached)
+
+
+@virtual_time
 async def test_a_lost_answer_leaves_nothing_at_the_far_side() -> None:
     async with two([Choose("inproc://far"), Lose()], ("far", [Probe()])) as (client, running):
         with pytest.raises(Unavailable):
@@ -131,3 +185,22 @@ async def test_a_hop_that_was_restarted_passes_a_close_on_where_somebody_can_tel
         async with rig(Chain("again", UpdatePath("nsc"), Begin(), Remember(), Connect(Dialer()))) as restarted:
             await restarted.close(conn, timeout=5)
         assert len(running["far"].find(Begin)) == 0
+
+
+@virtual_time
+async def test_a_guess_that_reaches_nobody_is_not_made_again() -> None:
+    class Remember(Element):
+        async def close(self, call: Call, conn: Connection, next: Next) -> None:
+            call.url = "inproc://nobody"
+            await next.close(call, conn)
+
+    def beyond() -> Request:
+        request = asking()
+        request.connection.path.path_segments.add(name="nsc", id="c1")
+        request.connection.path.path_segments.add(name="gone", id="c2")
+        return request
+
+    async with two([Choose("inproc://nobody"), Remember()]) as (client, _):
+        with pytest.raises(NotReached):
+            await client.request(beyond(), timeout=5)
+        assert not await client.left()
