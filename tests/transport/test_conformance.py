@@ -35,7 +35,7 @@ from nsm_sdk.errors import (
 )
 from nsm_sdk.testing import settled
 from nsm_sdk.transport import Dialer, listen
-from tests.transport.adapters import Tokens, address, every_adapter, nothing, pair, role
+from tests.transport.adapters import Pair, Tokens, address, every_adapter, nothing, pair, role
 
 CODES = [status for status in Status if status is not Status.OK]
 
@@ -711,6 +711,16 @@ async def test_a_role_that_stops_lets_calls_end_and_ends_streams(adapter: str, t
             await anext(stream)
 
 
+async def on_a_new_connection(p: Pair, request: Request | None = None, **fields: Any) -> Connection:
+    """A request that asks again while it fails with the old connection: the client hears of its end in its own time."""
+    while True:
+        try:
+            return await p.request(request, **fields)
+        except Unavailable as error:
+            if "the connection failed" not in error.message:
+                raise
+
+
 @every_adapter
 async def test_a_peer_that_restarts_is_reached_again(adapter: str, tmp_path: Path) -> None:
     dialer = Dialer(dial_timeout=10.0)
@@ -718,7 +728,7 @@ async def test_a_peer_that_restarts_is_reached_again(adapter: str, tmp_path: Pat
         await p.request()
         p.server.kill()
         await p.server.wait_ended()
-        waiting = asyncio.create_task(p.request(Request(connection=Connection(id="again"))))
+        waiting = asyncio.create_task(on_a_new_connection(p, Request(connection=Connection(id="again"))))
         await settled()
         assert not waiting.done()
         again, _ = role(nothing, name="again")
@@ -753,7 +763,7 @@ async def test_a_peer_that_is_not_there_is_told_before_the_callers_time_ends(ada
         p.server.kill()
         await p.server.wait_ended()
         with pytest.raises(Unavailable, match="nobody answers"):
-            await p.request(timeout=0.2)
+            await on_a_new_connection(p, timeout=0.2)
 
 
 @every_adapter
