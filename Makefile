@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 PY := .venv/bin/python
-OTHER_PYTHONS := $(shell for p in python3.12 python3.13; do $$p -c 'import venv, ensurepip' 2>/dev/null && echo $$p; done)
+PYTHONS := python3.11 python3.12 python3.13
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint docs bench system clean .venv
@@ -32,8 +32,10 @@ test: .venv/ready system  ## the whole suite
 	@$(PY) -m pytest
 
 test-all: test  ## the whole suite, and again on every other supported Python that is installed
-	@for p in $(OTHER_PYTHONS); do tools/test_with $$p || exit 1; done
-	@test -n "$(OTHER_PYTHONS)" || echo "skipped: no other supported Python is installed"
+	@for p in $(PYTHONS); do \
+		if $(PY) -c "import sys; sys.exit('python%d.%d' % sys.version_info[:2] != '$$p')"; then echo "== $$p: done above"; \
+		elif ! $$p -c 'import venv, ensurepip' 2>/dev/null; then echo "== $$p: skipped, it is not installed with venv"; \
+		else tools/test_with $$p || exit 1; fi; done
 
 lint: .venv/ready  ## style, types, import rules
 	@.venv/bin/ruff check .

@@ -31,6 +31,7 @@ def resident() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_ten_thousand_connects_and_closes_leave_nothing() -> None:
     async def scenario(cluster: Cluster) -> None:
         node = await cluster.node("node-1")
