@@ -77,7 +77,6 @@ async def _rest(hops: Mesh) -> None:
     assert hops.held() == {}
 
 
-@pytest.mark.timeout(60)
 async def test_bad_calls_leave_no_object_task_or_timer() -> None:
     async with mesh() as hops:
         answers = await _bad_row(hops, 0)
