@@ -35,7 +35,7 @@ async def listening(
     tcp = target.network == "tcp"
     # Before there is a server, because one that never starts keeps descriptors for ever.
     if tcp:
-        await sockets.check_tcp(target.host, target.port, target.url)
+        await sockets.check_tcp(target)
     else:
         sockets.check_unix(target.address, target.url)
     server = grpc.aio.server(options=server_options(max_message))

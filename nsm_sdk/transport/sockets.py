@@ -20,8 +20,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from nsm_sdk.api import Target
 from nsm_sdk.api.target import MAX_SOCKET_PATH
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NsmError, PermissionDenied
+
+BACKLOG = 1024
+"""Callers that may wait to be accepted."""
 
 
 def _told(error: OSError, url: str) -> NsmError:
@@ -40,33 +44,71 @@ def _told(error: OSError, url: str) -> NsmError:
             return FailedPrecondition(f"{url}: cannot listen: {error.strerror or error}", hint="see the reason above")
 
 
-async def check_tcp(host: str, port: int, url: str) -> None:
+async def check_tcp(target: Target) -> None:
     """Raise if nobody could listen there now."""
+    with contextlib.ExitStack() as place:
+        await bind_tcp(target, place)
+
+
+async def bind_tcp(target: Target, place: contextlib.ExitStack) -> tuple[list[socket.socket], str]:
+    """Listen on every address of the target's host; answers the sockets and the URL with the port taken.
+
+    An empty host is every address of this machine. The sockets close with `place`.
+    """
+    host, port, url = target.host, target.port, target.url
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise InvalidRequest(f"{url}: unknown host {host!r}", hint="write an address of this machine") from error
     refused: OSError | None = None
-    for family, kind, protocol, _, address in found:
-        with contextlib.closing(socket.socket(family, kind, protocol)) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                probe.bind(address)
-                # Two sockets may be bound to one port with SO_REUSEADDR as long as none of them listens.
-                probe.listen(1)
-            except OSError as error:
-                if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                    raise _told(error, url) from error
-                refused = error
-                continue
-            refused = None
-            if port == 0:
-                return
-    if refused is not None:
-        raise _told(refused, url) from refused
+    bound: list[socket.socket] = []
+    for family, _, _, _, (name, _, *rest) in found:
+        try:
+            one = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            # A machine without IPv6 may still know of it.
+            refused = error
+            continue
+        place.enter_context(contextlib.closing(one))
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            one.bind((name, port, *rest))
+            # Two sockets may be bound to one port with SO_REUSEADDR as long as none of them listens.
+            one.listen(BACKLOG)
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                raise _told(error, url) from error
+            refused = error
+            continue
+        port = one.getsockname()[1]
+        bound.append(one)
+    if not bound:
+        reason = refused or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+        raise _told(reason, url) from reason
+    return bound, Target("tcp", f"{target.address.rpartition(':')[0]}:{port}").url
+
+
+def bind_unix(target: Target, mode: int, place: contextlib.ExitStack) -> socket.socket:
+    """Listen at a path, or at an abstract name; socket and file go with `place`."""
+    check_unix(target.address, target.url)
+    one = place.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
+
+    def bind(path: str) -> None:
+        one.bind(path)
+        # Before the file has its name, so that nobody takes it for one that was left behind.
+        one.listen(BACKLOG)
+
+    if target.address.startswith("@"):
+        try:
+            bind("\0" + target.address[1:])
+        except OSError as error:
+            raise _told(error, target.url) from error
+    else:
+        place.enter_context(unix_place(target.address, target.url, mode, bind))
+    return one
 
 
 def check_unix(path: str, url: str) -> None:

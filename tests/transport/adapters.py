@@ -23,6 +23,7 @@ from nsm_sdk.core import (
     Chain,
     Element,
     Found,
+    Listen,
     Next,
     Query,
     RegistryElement,
@@ -35,20 +36,31 @@ from nsm_sdk.core import (
 from nsm_sdk.transport import Dialer, Extra, listen
 from tests.run import unique
 
-ADAPTERS = ("grpc-unix", "grpc-tcp", "inproc")
-SOCKETS = ("grpc-unix", "grpc-tcp")
+SOCKETS = ("unix", "tcp", "grpcio-unix", "grpcio-tcp", "unix-to-grpcio", "grpcio-to-unix")
+"""Sockets of our own, grpcio, and each calling the other."""
+ADAPTERS = (*SOCKETS, "inproc")
 every_adapter = pytest.mark.parametrize("adapter", ADAPTERS)
+every_socket = pytest.mark.parametrize("adapter", SOCKETS)
+both = pytest.mark.parametrize("adapter", ["unix", "grpcio-unix"])
+"""For what has to do with one side only."""
 
 
 def address(adapter: str, folder: Path) -> str:
     """A place to listen at that nobody else uses."""
-    match adapter:
-        case "grpc-unix":
-            return f"unix://{folder}/{unique('s')}"
-        case "grpc-tcp":
-            return "tcp://127.0.0.1:0"
-        case _:
-            return f"inproc://{unique('peer')}"
+    if adapter == "inproc":
+        return f"inproc://{unique('peer')}"
+    return "tcp://127.0.0.1:0" if adapter.endswith("tcp") else f"unix://{folder}/{unique('s')}"
+
+
+def dialing(adapter: str, *args: Any, **settings: Any) -> Dialer:
+    """A dialer of this adapter."""
+    return Dialer(*args, adapter="grpcio" if adapter.startswith("grpcio") else "sockets", **settings)
+
+
+def listening(adapter: str, url: str, **settings: Any) -> Listen:
+    """A listener of this adapter."""
+    grpcio = adapter in ("grpcio-unix", "grpcio-tcp", "unix-to-grpcio")
+    return listen(url, adapter="grpcio" if grpcio else "sockets", **settings)
 
 
 class Tokens:
@@ -184,8 +196,8 @@ async def pair(
 ) -> AsyncGenerator[Pair, None]:
     """Serve, dial, and end both."""
     made, element = role(do, watch, families=families)
-    dialer = dialer or Dialer()
+    dialer = dialer or dialing(adapter)
     async with Role("client", services=[dialer]).serving() as client:
-        opened = listen(url or address(adapter, folder), extra=extra)
+        opened = listening(adapter, url or address(adapter, folder), extra=extra)
         async with made.serving(listen=[opened], drain=drain) as server:
             yield Pair(server, client, dialer, dialer(server.urls[0]), server.urls[0], element)

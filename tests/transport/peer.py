@@ -14,8 +14,7 @@ from collections.abc import AsyncGenerator
 
 from nsm_sdk.api import ConnectionEvent, Request, Selector
 from nsm_sdk.core import Call
-from nsm_sdk.transport import listen
-from tests.transport.adapters import role
+from tests.transport.adapters import listening, role
 
 
 async def do(call: Call, request: Request) -> None:
@@ -31,13 +30,13 @@ async def watch(call: Call, selector: Selector) -> AsyncGenerator[ConnectionEven
     await asyncio.Event().wait()
 
 
-async def main(url: str) -> None:
+async def main(adapter: str, url: str) -> None:
     """Serve."""
     made, _ = role(do, watch, name="process")
-    async with made.serving(listen=[listen(url)]) as running:
+    async with made.serving(listen=[listening(adapter, url)]) as running:
         print(running.urls[0], flush=True)  # noqa: T201
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

@@ -19,7 +19,7 @@ import pytest
 
 from nsm_sdk import api
 from nsm_sdk.api import Connection, ConnectionEvent, NetworkService, NetworkServiceEndpoint, Request, Selector
-from nsm_sdk.core import Call, Query, find_all
+from nsm_sdk.core import Call, Query, Role, find_all
 from nsm_sdk.errors import (
     AlreadyExists,
     DeadlineExceeded,
@@ -34,8 +34,7 @@ from nsm_sdk.errors import (
     from_status,
 )
 from nsm_sdk.testing import settled
-from nsm_sdk.transport import Dialer, listen
-from tests.transport.adapters import Pair, Tokens, address, every_adapter, nothing, pair, role
+from tests.transport.adapters import Pair, Tokens, address, dialing, every_adapter, listening, nothing, pair, role
 
 CODES = [status for status in Status if status is not Status.OK]
 
@@ -139,7 +138,7 @@ async def test_metadata_travels_both_ways(adapter: str, tmp_path: Path) -> None:
         call.answer["other"] = ""
 
     tokens = Tokens()
-    async with pair(adapter, tmp_path, do, dialer=Dialer(tokens)) as p:
+    async with pair(adapter, tmp_path, do, dialer=dialing(adapter, tokens)) as p:
         call = p.client.call(timeout=10, onward={"path": '{"Index":0}', "grpctracing": "1"})
         assert p.far.connection is not None
         await p.far.connection.request(call, Request())
@@ -160,7 +159,7 @@ async def test_streams_carry_metadata_and_tokens_too(adapter: str, tmp_path: Pat
         call.answer["head"] = "before the first event"
         yield event(1)
 
-    async with pair(adapter, tmp_path, watch=watch, dialer=Dialer(Tokens())) as p:
+    async with pair(adapter, tmp_path, watch=watch, dialer=dialing(adapter, Tokens())) as p:
         call = p.client.call(timeout=10)
         assert p.far.monitor is not None
         assert [number(got) async for got in p.far.monitor.watch(call, Selector())] == [1]
@@ -230,7 +229,7 @@ async def test_an_error_keeps_its_place_over_several_hops(adapter: str, tmp_path
 
         middle, _ = role(onward, name="middle")
         outer, _ = role(name="outer")
-        async with middle.serving(listen=[listen(address(adapter, tmp_path))]) as running:
+        async with middle.serving(listen=[listening(adapter, address(adapter, tmp_path))]) as running:
 
             async def via(call: Call, request: Request) -> Connection:
                 far = last.dialer(running.urls[0]).connection
@@ -238,7 +237,7 @@ async def test_an_error_keeps_its_place_over_several_hops(adapter: str, tmp_path
                 return await far.request(Call(call.runtime, deadline=call.deadline), request)
 
             outer, _ = role(via, name="outer")
-            async with outer.serving(listen=[listen(address(adapter, tmp_path))]) as first:
+            async with outer.serving(listen=[listening(adapter, address(adapter, tmp_path))]) as first:
                 far = last.dialer(first.urls[0]).connection
                 assert far is not None
                 with pytest.raises(NotFound, match="no such thing") as caught:
@@ -670,7 +669,7 @@ async def test_a_role_that_is_killed_breaks_its_calls_and_streams(adapter: str, 
         began.set()
         await asyncio.Event().wait()
 
-    async with pair(adapter, tmp_path, do, watch, dialer=Dialer(dial_timeout=0.05)) as p:
+    async with pair(adapter, tmp_path, do, watch, dialer=dialing(adapter, dial_timeout=0.05)) as p:
         async with aclosing(p.watch()) as stream:
             await anext(stream)
             task = asyncio.create_task(p.request())
@@ -699,16 +698,24 @@ async def test_a_role_that_stops_lets_calls_end_and_ends_streams(adapter: str, t
         yield event(1)
         await asyncio.Event().wait()
 
-    async with pair(adapter, tmp_path, do, watch, drain=10.0) as p:
-        stream = p.watch()
-        await anext(stream)
-        task = asyncio.create_task(p.request(Request(connection=Connection(id="late"))))
-        await began.wait()
-        asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, allow.set)
-    assert (await task).id == "late"
-    async with aclosing(stream):
-        with pytest.raises(Unavailable, match="shutting down"):
+    made, _ = role(do, watch)
+    dialer = dialing(adapter)
+    # The client stays: one that ends breaks what it has not read.
+    async with Role("client", services=[dialer]).serving() as client:
+        async with made.serving(listen=[listening(adapter, address(adapter, tmp_path))], drain=10.0) as server:
+            far = dialer(server.urls[0])
+            assert far.connection is not None
+            assert far.monitor is not None
+            stream = far.monitor.watch(client.call(timeout=10), Selector())
             await anext(stream)
+            late = Request(connection=Connection(id="late"))
+            task = asyncio.create_task(far.connection.request(client.call(timeout=10), late))
+            await began.wait()
+            asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, allow.set)
+        assert (await task).id == "late"
+        async with aclosing(stream):
+            with pytest.raises(Unavailable, match="shutting down"):
+                await anext(stream)
 
 
 async def on_a_new_connection(p: Pair, request: Request | None = None, **fields: Any) -> Connection:
@@ -723,7 +730,7 @@ async def on_a_new_connection(p: Pair, request: Request | None = None, **fields:
 
 @every_adapter
 async def test_a_peer_that_restarts_is_reached_again(adapter: str, tmp_path: Path) -> None:
-    dialer = Dialer(dial_timeout=10.0)
+    dialer = dialing(adapter, dial_timeout=10.0)
     async with pair(adapter, tmp_path, dialer=dialer) as p:
         await p.request()
         p.server.kill()
@@ -732,7 +739,7 @@ async def test_a_peer_that_restarts_is_reached_again(adapter: str, tmp_path: Pat
         await settled()
         assert not waiting.done()
         again, _ = role(nothing, name="again")
-        async with again.serving(listen=[listen(p.url)]) as running:
+        async with again.serving(listen=[listening(adapter, p.url)]) as running:
             assert running.urls == (p.url,)
             async with asyncio.timeout(8):
                 assert (await waiting).id == "again"
@@ -741,8 +748,8 @@ async def test_a_peer_that_restarts_is_reached_again(adapter: str, tmp_path: Pat
 
 @every_adapter
 async def test_a_peer_that_is_not_there(adapter: str, tmp_path: Path) -> None:
-    async with pair(adapter, tmp_path, dialer=Dialer(dial_timeout=0.05)) as p:
-        url = f"tcp://127.0.0.1:{unused_port()}" if adapter == "grpc-tcp" else address(adapter, tmp_path)
+    async with pair(adapter, tmp_path, dialer=dialing(adapter, dial_timeout=0.05)) as p:
+        url = f"tcp://127.0.0.1:{unused_port()}" if adapter.endswith("tcp") else address(adapter, tmp_path)
         far = p.dialer(url)
         assert far.connection is not None
         assert far.monitor is not None
@@ -759,7 +766,7 @@ async def test_a_peer_that_is_not_there(adapter: str, tmp_path: Path) -> None:
 
 @every_adapter
 async def test_a_peer_that_is_not_there_is_told_before_the_callers_time_ends(adapter: str, tmp_path: Path) -> None:
-    async with pair(adapter, tmp_path, dialer=Dialer(dial_timeout=60.0)) as p:
+    async with pair(adapter, tmp_path, dialer=dialing(adapter, dial_timeout=60.0)) as p:
         p.server.kill()
         await p.server.wait_ended()
         with pytest.raises(Unavailable, match="nobody answers"):
@@ -801,7 +808,7 @@ async def test_a_message_over_the_limit_is_refused(adapter: str, tmp_path: Path)
     async def do(call: Call, request: Request) -> Connection:
         return Connection(network_service="x" * int(request.connection.id))
 
-    async with pair(adapter, tmp_path, do, dialer=Dialer(max_message=10_000)) as p:
+    async with pair(adapter, tmp_path, do, dialer=dialing(adapter, max_message=10_000)) as p:
         with pytest.raises(Exhausted, match="larger than"):
             await p.request(Request(connection=Connection(id="1", network_service="x" * 20_000)))
         with pytest.raises(Exhausted, match="larger than"):
@@ -841,7 +848,7 @@ async def test_health_while_stopping(adapter: str, tmp_path: Path) -> None:
         url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         async def serve() -> None:
-            async with made.serving(listen=[listen(address(adapter, tmp_path))], drain=10.0) as running:
+            async with made.serving(listen=[listening(adapter, address(adapter, tmp_path))], drain=10.0) as running:
                 url.set_result(running.urls[0])
                 await leave.wait()
 
@@ -865,7 +872,7 @@ async def test_an_address_in_use(adapter: str, tmp_path: Path) -> None:
     async with pair(adapter, tmp_path) as p:
         other, _ = role()
         with pytest.raises(AlreadyExists, match="address in use") as caught:
-            async with other.serving(listen=[listen(p.url)]):
+            async with other.serving(listen=[listening(adapter, p.url)]):
                 pass
         assert caught.value.hint
         assert await p.request() == Connection(), "the one who was there first goes on"
@@ -875,7 +882,7 @@ async def test_an_address_in_use(adapter: str, tmp_path: Path) -> None:
 async def test_one_role_listens_in_many_places(adapter: str, tmp_path: Path) -> None:
     made, _ = role()
     async with pair(adapter, tmp_path) as p:
-        places = [listen(address(name, tmp_path)) for name in ("grpc-unix", "grpc-tcp", "inproc", adapter)]
+        places = [listening(name, address(name, tmp_path)) for name in ("unix", "grpcio-tcp", "inproc", adapter)]
         async with made.serving(listen=places) as running:
             assert len(set(running.urls)) == 4
             for url in running.urls:
@@ -886,7 +893,7 @@ async def test_one_role_listens_in_many_places(adapter: str, tmp_path: Path) -> 
 
 @every_adapter
 async def test_the_pool_lets_unused_connections_go(adapter: str, tmp_path: Path) -> None:
-    async with pair(adapter, tmp_path, dialer=Dialer(idle=2, dial_timeout=0.05)) as p:
+    async with pair(adapter, tmp_path, dialer=dialing(adapter, idle=2, dial_timeout=0.05)) as p:
         assert await p.request() == Connection()
         for _ in range(5):
             p.dialer(address("inproc", tmp_path))

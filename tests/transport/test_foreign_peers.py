@@ -46,7 +46,7 @@ from nsm_sdk.errors import (
 from nsm_sdk.transport import Dialer, mount
 from nsm_sdk.transport.status import TRAIL_KEY
 from tests.run import unique
-from tests.transport.adapters import nothing, pair, role
+from tests.transport.adapters import both, dialing, nothing, pair, role
 
 Behaviour = Callable[[bytes, Any], Any]
 
@@ -67,14 +67,14 @@ class Plain(grpc.GenericRpcHandler):
 
 
 @asynccontextmanager
-async def foreign(folder: Path, plain: Plain) -> AsyncGenerator[tuple[Running, Bound, str], None]:
+async def foreign(adapter: str, folder: Path, plain: Plain) -> AsyncGenerator[tuple[Running, Bound, str], None]:
     """Our dialer, and a plain server."""
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((plain,))
     url = f"unix://{folder}/{unique('f')}"
     server.add_insecure_port(url.replace("unix://", "unix:"))
     await server.start()
-    dialer = Dialer(dial_timeout=0.5)
+    dialer = dialing(adapter, dial_timeout=0.5)
     try:
         async with Role("client", services=[dialer]).serving() as client:
             yield client, dialer(url), url
@@ -106,7 +106,8 @@ async def status_of(rpc: Any) -> tuple[grpc.StatusCode, str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.OK], ids=lambda s: s.name)
-async def test_a_foreign_status_keeps_code_and_text(status: Status, tmp_path: Path) -> None:
+@both
+async def test_a_foreign_status_keeps_code_and_text(adapter: str, status: Status, tmp_path: Path) -> None:
     text = "rpc error: code = Unknown desc = no candidates found"
     code = next(code for code in grpc.StatusCode if code.value[0] == status)
 
@@ -114,7 +115,7 @@ async def test_a_foreign_status_keeps_code_and_text(status: Status, tmp_path: Pa
         await context.abort(code, text)
         return b""
 
-    async with foreign(tmp_path, Plain({NETWORK_SERVICE_REQUEST.path: fail})) as (client, far, url):
+    async with foreign(adapter, tmp_path, Plain({NETWORK_SERVICE_REQUEST.path: fail})) as (client, far, url):
         with pytest.raises(NsmError) as caught:
             await ask(client, far)
     error = caught.value
@@ -122,8 +123,9 @@ async def test_a_foreign_status_keeps_code_and_text(status: Status, tmp_path: Pa
     assert error.hop == url
 
 
-async def test_a_method_that_the_peer_lacks(tmp_path: Path) -> None:
-    async with foreign(tmp_path, Plain({})) as (client, far, _):
+@both
+async def test_a_method_that_the_peer_lacks(adapter: str, tmp_path: Path) -> None:
+    async with foreign(adapter, tmp_path, Plain({})) as (client, far, _):
         with pytest.raises(Unimplemented):
             await ask(client, far)
         assert far.monitor is not None
@@ -132,7 +134,8 @@ async def test_a_method_that_the_peer_lacks(tmp_path: Path) -> None:
                 pass
 
 
-async def test_an_answer_that_cannot_be_decoded(tmp_path: Path) -> None:
+@both
+async def test_an_answer_that_cannot_be_decoded(adapter: str, tmp_path: Path) -> None:
     async def garbage(raw: bytes, context: Any) -> bytes:
         return b"\xff\xff\xff"
 
@@ -141,7 +144,7 @@ async def test_an_answer_that_cannot_be_decoded(tmp_path: Path) -> None:
         yield b"\xff"
 
     plain = Plain({NETWORK_SERVICE_REQUEST.path: garbage}, {MONITOR_CONNECTIONS.path: stream})
-    async with foreign(tmp_path, plain) as (client, far, url):
+    async with foreign(adapter, tmp_path, plain) as (client, far, url):
         with pytest.raises(DataLoss, match=r"no connection\.Connection") as caught:
             await ask(client, far)
         assert url in caught.value.message
@@ -167,30 +170,33 @@ async def test_an_answer_that_cannot_be_decoded(tmp_path: Path) -> None:
     ],
     ids=range(9),
 )
-async def test_a_trailer_of_nonsense_does_no_harm(trailer: bytes, tmp_path: Path) -> None:
+@both
+async def test_a_trailer_of_nonsense_does_no_harm(adapter: str, trailer: bytes, tmp_path: Path) -> None:
     async def fail(raw: bytes, context: Any) -> bytes:
         await context.abort(grpc.StatusCode.NOT_FOUND, "text", ((TRAIL_KEY, trailer),))
         return b""
 
-    async with foreign(tmp_path, Plain({NETWORK_SERVICE_REQUEST.path: fail})) as (client, far, url):
+    async with foreign(adapter, tmp_path, Plain({NETWORK_SERVICE_REQUEST.path: fail})) as (client, far, url):
         with pytest.raises(NotFound, match="text") as caught:
             await ask(client, far)
         assert (caught.value.hop, caught.value.element, caught.value.trail) == (url, "", ())
 
 
-async def test_a_peer_that_hangs(tmp_path: Path) -> None:
+@both
+async def test_a_peer_that_hangs(adapter: str, tmp_path: Path) -> None:
     async def hang(raw: bytes, context: Any) -> bytes:
         await asyncio.Event().wait()
         return b""
 
-    async with foreign(tmp_path, Plain({NETWORK_SERVICE_REQUEST.path: hang})) as (client, far, url):
+    async with foreign(adapter, tmp_path, Plain({NETWORK_SERVICE_REQUEST.path: hang})) as (client, far, url):
         with pytest.raises(DeadlineExceeded, match="did not answer Request in time") as caught:
             await ask(client, far, timeout=0.2)
         assert url in caught.value.message
         assert caught.value.hop == "client"
 
 
-async def test_a_peer_that_speaks_no_grpc(tmp_path: Path) -> None:
+@both
+async def test_a_peer_that_speaks_no_grpc(adapter: str, tmp_path: Path) -> None:
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await writer.drain()
@@ -199,7 +205,7 @@ async def test_a_peer_that_speaks_no_grpc(tmp_path: Path) -> None:
 
     path = tmp_path / "babble"
     server = await asyncio.start_unix_server(babble, path)
-    dialer = Dialer(dial_timeout=0.3)
+    dialer = dialing(adapter, dial_timeout=0.3)
     async with server, Role("client", services=[dialer]).serving() as client:
         with pytest.raises(Unavailable):
             await ask(client, dialer(f"unix://{path}"))
@@ -208,24 +214,26 @@ async def test_a_peer_that_speaks_no_grpc(tmp_path: Path) -> None:
 # --- our listener, their client --------------------------------------------------------------------------------------
 
 
-async def test_a_plain_client_reads_plain_text_and_may_read_the_trailer(tmp_path: Path) -> None:
+@both
+async def test_a_plain_client_reads_plain_text_and_may_read_the_trailer(adapter: str, tmp_path: Path) -> None:
     async def do(call: Call, request: Request) -> None:
         raise NotFound("network service unknown is not found", hint="ask for another")
 
-    async with pair("grpc-unix", tmp_path, do) as p, channel(p.url) as plain:
+    async with pair(adapter, tmp_path, do) as p, channel(p.url) as plain:
         code, text, trailer = await status_of(plain.unary_unary(NETWORK_SERVICE_REQUEST.path)(b"", timeout=10))  # type: ignore[arg-type]
     assert code is grpc.StatusCode.NOT_FOUND
     assert text == "network service unknown is not found"
     assert trailer == {"hop": "server", "element": "Doing.request", "hint": "ask for another"}
 
 
-async def test_a_message_that_cannot_be_decoded_is_refused_before_any_element(tmp_path: Path) -> None:
+@both
+async def test_a_message_that_cannot_be_decoded_is_refused_before_any_element(adapter: str, tmp_path: Path) -> None:
     asked: list[Request] = []
 
     async def do(call: Call, request: Request) -> None:
         asked.append(request)
 
-    async with pair("grpc-unix", tmp_path, do, families=True) as p, channel(p.url) as plain:
+    async with pair(adapter, tmp_path, do, families=True) as p, channel(p.url) as plain:
         for method in METHODS.values():
             if method.service == "ipam.IPAM":
                 continue
@@ -237,8 +245,9 @@ async def test_a_message_that_cannot_be_decoded_is_refused_before_any_element(tm
         assert p.server.runtime.calls == 0
 
 
-async def test_more_or_fewer_messages_than_the_method_takes(tmp_path: Path) -> None:
-    async with pair("grpc-unix", tmp_path) as p, channel(p.url) as plain:
+@both
+async def test_more_or_fewer_messages_than_the_method_takes(adapter: str, tmp_path: Path) -> None:
+    async with pair(adapter, tmp_path) as p, channel(p.url) as plain:
         for messages in ([], [b"", b""]):
             stub: Any = plain.stream_stream(NETWORK_SERVICE_REQUEST.path)
             call = stub(iter(messages), timeout=0.3)
@@ -247,21 +256,23 @@ async def test_more_or_fewer_messages_than_the_method_takes(tmp_path: Path) -> N
         assert p.server.runtime.calls == 0
 
 
-async def test_methods_that_are_not_offered_or_not_known(tmp_path: Path) -> None:
-    async with pair("grpc-unix", tmp_path) as p, channel(p.url) as plain:
+@both
+async def test_methods_that_are_not_offered_or_not_known(adapter: str, tmp_path: Path) -> None:
+    async with pair(adapter, tmp_path) as p, channel(p.url) as plain:
         for path in (NSE_REGISTER.path, "/nobody.Knows/This"):
             code, text, _ = await status_of(plain.unary_unary(path)(b"", timeout=10))  # type: ignore[arg-type]
             assert code is grpc.StatusCode.UNIMPLEMENTED
             assert text
 
 
-async def test_repeated_and_binary_metadata(tmp_path: Path) -> None:
+@both
+async def test_repeated_and_binary_metadata(adapter: str, tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
 
     async def do(call: Call, request: Request) -> None:
         seen.update(call.metadata)
 
-    async with pair("grpc-unix", tmp_path, do) as p, channel(p.url) as plain:
+    async with pair(adapter, tmp_path, do) as p, channel(p.url) as plain:
         metadata = (("path", "first"), ("path", "last"), ("data-bin", b"\x00\xff"))
         await plain.unary_unary(NETWORK_SERVICE_REQUEST.path)(b"", metadata=metadata, timeout=10)  # type: ignore[arg-type]
     assert seen["path"] == "last"
@@ -275,14 +286,15 @@ async def test_who_calls(tmp_path: Path) -> None:
     async def do(call: Call, request: Request) -> None:
         seen.append(call.peer.address)
 
-    for adapter in ("grpc-tcp", "grpc-unix"):
+    for adapter in ("tcp", "grpcio-tcp", "unix", "grpcio-unix"):
         async with pair(adapter, tmp_path, do) as p:
             await p.request()
-    assert seen[0].startswith("tcp://127.0.0.1:")
-    assert seen[1].startswith("unix:")
+    assert all(address.startswith("tcp://127.0.0.1:") for address in seen[:2])
+    assert all(address.startswith("unix:") for address in seen[2:])
 
 
-async def test_health_is_watched(tmp_path: Path) -> None:
+@both
+async def test_health_is_watched(adapter: str, tmp_path: Path) -> None:
     began, allow = asyncio.Event(), asyncio.Event()
 
     async def do(call: Call, request: Request) -> None:
@@ -290,7 +302,7 @@ async def test_health_is_watched(tmp_path: Path) -> None:
         await allow.wait()
 
     states: list[Any] = []
-    async with pair("grpc-unix", tmp_path, do, drain=10.0) as p, channel(p.url) as plain:
+    async with pair(adapter, tmp_path, do, drain=10.0) as p, channel(p.url) as plain:
         stub: Any = plain.unary_stream(
             "/grpc.health.v1.Health/Watch",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -313,7 +325,8 @@ async def test_health_is_watched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_a_role_is_mounted_beside_an_applications_own_methods(late: bool, tmp_path: Path) -> None:
+@both
+async def test_a_role_is_mounted_beside_an_applications_own_methods(adapter: str, late: bool, tmp_path: Path) -> None:
     async def own(raw: bytes, context: Any) -> bytes:
         return b"own " + raw
 
@@ -326,7 +339,7 @@ async def test_a_role_is_mounted_beside_an_applications_own_methods(late: bool, 
     server.add_generic_rpc_handlers((Plain({"/app.Own/Method": own}),))
     url = f"unix://{tmp_path}/app"
     server.add_insecure_port(url.replace("unix://", "unix:"))
-    dialer = Dialer(dial_timeout=0.5)
+    dialer = dialing(adapter, dial_timeout=0.5)
     try:
         async with Role("client", services=[dialer]).serving() as client, channel(url) as plain:
             far = dialer(url)

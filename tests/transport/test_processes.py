@@ -20,18 +20,16 @@ import pytest
 from nsm_sdk.api import Connection, Request, Selector
 from nsm_sdk.core import Bound, Role, Running
 from nsm_sdk.errors import AlreadyExists, DeadlineExceeded, Unavailable
-from nsm_sdk.transport import Dialer, listen
-from tests.transport.adapters import SOCKETS, address, role
+from tests.transport.adapters import address, dialing, every_socket, listening, role
 
 ROOT = Path(__file__).resolve().parents[2]
-every_socket = pytest.mark.parametrize("adapter", SOCKETS)
 
 
 @asynccontextmanager
-async def process(url: str) -> AsyncGenerator[tuple[asyncio.subprocess.Process, str], None]:
+async def process(adapter: str, url: str) -> AsyncGenerator[tuple[asyncio.subprocess.Process, str], None]:
     """A peer that has said where it listens."""
     peer = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.transport.peer", url, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "tests.transport.peer", adapter, url, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert peer.stdout is not None
@@ -44,8 +42,8 @@ async def process(url: str) -> AsyncGenerator[tuple[asyncio.subprocess.Process, 
 
 
 @asynccontextmanager
-async def client(url: str, dial_timeout: float) -> AsyncGenerator[tuple[Running, Bound], None]:
-    dialer = Dialer(dial_timeout=dial_timeout)
+async def client(adapter: str, url: str, dial_timeout: float) -> AsyncGenerator[tuple[Running, Bound], None]:
+    dialer = dialing(adapter, dial_timeout=dial_timeout)
     async with Role("client", services=[dialer]).serving() as running:
         yield running, dialer(url)
 
@@ -57,7 +55,10 @@ async def request(running: Running, far: Bound, id: str = "", timeout: float = 1
 
 @every_socket
 async def test_a_peer_that_is_killed_breaks_its_calls_and_is_found_again(adapter: str, tmp_path: Path) -> None:
-    async with process(address(adapter, tmp_path)) as (peer, url), client(url, dial_timeout=15.0) as (running, far):
+    async with (
+        process(adapter, address(adapter, tmp_path)) as (peer, url),
+        client(adapter, url, dial_timeout=15.0) as (running, far),
+    ):
         assert (await request(running, far, "a")).id == "a"
         assert far.monitor is not None
         async with aclosing(far.monitor.watch(running.call(timeout=15.0), Selector())) as stream:
@@ -73,14 +74,17 @@ async def test_a_peer_that_is_killed_breaks_its_calls_and_is_found_again(adapter
                 await anext(stream)
         waiting = asyncio.create_task(request(running, far, "b"))
         # The socket file is still there: the peer had no time to remove it.
-        async with process(url) as (_, again):
+        async with process(adapter, url) as (_, again):
             assert again == url
             assert (await waiting).id == "b"
 
 
 @every_socket
 async def test_a_peer_that_vanished_is_unavailable_within_the_dial_timeout(adapter: str, tmp_path: Path) -> None:
-    async with process(address(adapter, tmp_path)) as (peer, url), client(url, dial_timeout=0.2) as (running, far):
+    async with (
+        process(adapter, address(adapter, tmp_path)) as (peer, url),
+        client(adapter, url, dial_timeout=0.2) as (running, far),
+    ):
         await request(running, far)
         peer.kill()
         await peer.wait()
@@ -95,19 +99,22 @@ async def test_a_peer_that_vanished_is_unavailable_within_the_dial_timeout(adapt
 async def test_a_frozen_peer_costs_a_new_caller_the_dial_timeout_and_an_old_one_its_deadline(
     adapter: str, tmp_path: Path
 ) -> None:
-    async with process(address(adapter, tmp_path)) as (peer, url), client(url, dial_timeout=0.3) as (running, far):
+    async with (
+        process(adapter, address(adapter, tmp_path)) as (peer, url),
+        client(adapter, url, dial_timeout=0.3) as (running, far),
+    ):
         await request(running, far)
         peer.send_signal(signal.SIGSTOP)
         try:
             with pytest.raises(DeadlineExceeded, match="did not answer Request in time") as late:
                 await request(running, far, timeout=0.5)
             assert late.value.hop == "client"
-            async with asyncio.timeout(5), client(url, dial_timeout=0.3) as (other, same):
+            async with asyncio.timeout(5), client(adapter, url, dial_timeout=0.3) as (other, same):
                 with pytest.raises(Unavailable, match="nobody answers"):
                     await request(other, same)
                 made, _ = role()
                 with pytest.raises(AlreadyExists, match="address in use"):
-                    async with made.serving(listen=[listen(url)]):
+                    async with made.serving(listen=[listening(adapter, url)]):
                         pass
         finally:
             peer.send_signal(signal.SIGCONT)

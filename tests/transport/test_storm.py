@@ -22,8 +22,7 @@ import pytest
 from nsm_sdk.api import Connection, ConnectionEvent, Request, Selector
 from nsm_sdk.core import Call
 from nsm_sdk.errors import NotFound, NsmError
-from nsm_sdk.transport import Dialer
-from tests.transport.adapters import Pair, every_adapter, pair
+from tests.transport.adapters import Pair, dialing, every_adapter, pair
 
 
 @every_adapter
@@ -84,7 +83,10 @@ async def test_a_storm_leaves_nothing(
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     with caplog.at_level(logging.WARNING):
-        async with asyncio.timeout(60), pair(adapter, tmp_path, do, watch, dialer=Dialer(dial_timeout=0.05)) as p:
+        async with (
+            asyncio.timeout(60),
+            pair(adapter, tmp_path, do, watch, dialer=dialing(adapter, dial_timeout=0.05)) as p,
+        ):
             async with anyio.create_task_group() as tasks:
                 for number in range(200):
                     tasks.start_soon(one, p)

@@ -24,7 +24,7 @@ from nsm_sdk.transport import PATH_KEY, Dialer
 from nsm_sdk.transport.metadata import checked
 from nsm_sdk.transport.status import clean
 from tests.fixtures import load, needs_fixtures
-from tests.transport.adapters import every_adapter, pair
+from tests.transport.adapters import dialing, every_adapter, pair
 
 RECORDINGS = ("local-request-close", "remote", "interdomain", "registry-nse", "registry-via-nsmgr", "errors", "monitor")
 
@@ -106,7 +106,7 @@ async def test_our_calls_carry_what_the_recorded_ones_carry(adapter: str, tmp_pa
     async def do(call: Call, request: Request) -> None:
         seen.update(call.metadata)
 
-    async with pair(adapter, tmp_path, do, dialer=Dialer(Recorded(recorded[TOKEN_KEY]))) as p:
+    async with pair(adapter, tmp_path, do, dialer=dialing(adapter, Recorded(recorded[TOKEN_KEY]))) as p:
         await p.request(onward={PATH_KEY: recorded[PATH_KEY]})
     seen.pop("user-agent", None)
     assert set(seen) == set(recorded)

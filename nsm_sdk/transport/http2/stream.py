@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One stream of a connection: what callers and servers of a call share.
+
+Does:  cuts what arrives into messages, within the window that it grants; sends messages and trailers within the window
+       that the peer grants, in order, later if need be.
+Place: below `client` and `server`, which say what a message, an end or a reset means.
+State: both windows, the message that is arriving, what waits to be sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from nsm_sdk.transport.http2 import frames
+from nsm_sdk.transport.http2.frames import Broken, Code
+from nsm_sdk.transport.http2.headers import Fixed, Pairs
+
+if TYPE_CHECKING:
+    from nsm_sdk.transport.http2.connection import Connection
+
+_PREFIX: Final = 5
+"""Bytes before each message: whether it is compressed, and its length."""
+
+
+class Stream(ABC):
+    """One call on a connection. It belongs to the connection from `open` until `leave`."""
+
+    __slots__ = (
+        "_after",
+        "_allowed",
+        "_need",
+        "_partial",
+        "_waiter",
+        "connection",
+        "ended",
+        "id",
+        "pending",
+        "sent",
+        "unread",
+        "window",
+    )
+
+    def __init__(self, connection: Connection[Any], id: int) -> None:
+        self.connection = connection
+        self.id = id
+        self.window = connection.peer_window
+        """Bytes that the peer allows us to send."""
+        self.pending: deque[memoryview] = deque()
+        """What waits for the peer's window."""
+        self.sent = False
+        """Whether our side has ended."""
+        self.ended = False
+        """Whether the peer's side has ended."""
+        self.unread = 0
+        """Bytes of whole messages that nobody has read."""
+        self._after: tuple[Fixed, Pairs] | bool = False
+        self._allowed = frames.WINDOW
+        self._partial = bytearray()
+        self._need = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    # --- what arrives
+
+    @abstractmethod
+    def headers(self, pairs: list[tuple[str, str]], end: bool) -> None:
+        """Headers or trailers of the peer."""
+
+    @abstractmethod
+    def message(self, raw: bytes) -> None:
+        """A whole message of the peer."""
+
+    @abstractmethod
+    def finished(self) -> None:
+        """The peer's side has ended, after all its messages."""
+
+    @abstractmethod
+    def refused(self, text: str, *, large: bool = False) -> None:
+        """The peer sent what cannot be taken; a message that is `large`, or one that is none."""
+
+    @abstractmethod
+    def gone(self, text: str, code: int | None, *, handled: bool = True) -> None:
+        """The stream is over: reset by the peer with `code`, or with its connection. `handled`: perhaps the peer has
+        handled it."""
+
+    def data(self, payload: bytes, flags: int) -> None:
+        """A DATA frame."""
+        if self.ended:
+            raise Broken(Code.STREAM_CLOSED, "data after the end of a stream")
+        self._allowed -= len(payload)
+        if self._allowed < 0:
+            raise Broken(Code.FLOW_CONTROL_ERROR, "more data than the window of a stream allows")
+        if flags & frames.PADDED:
+            payload = frames.bare(payload, frames.PADDED)
+        if payload and not self._cut(payload):
+            return
+        if flags & frames.END_STREAM:
+            self.ended = True
+            if self._partial:
+                self.refused("the last message is cut short")
+            else:
+                self.finished()
+        elif self._allowed < frames.WINDOW // 2 or self._need > self._allowed:
+            self.grant()
+
+    def read(self, size: int) -> None:
+        """Somebody has read a message of `size` bytes."""
+        self.unread -= size
+        if not self.ended:
+            self.grant()
+
+    def grant(self) -> None:
+        """Allow the peer to send on: while nobody reads, a window full and one message at most."""
+        wanted = frames.WINDOW - self.unread
+        if self.unread < frames.WINDOW:
+            wanted = max(wanted, self._need, _PREFIX)
+        more = wanted - self._allowed
+        if more > 0 and (more >= frames.WINDOW // 2 or self._allowed < max(self._need, _PREFIX)):
+            self._allowed += more
+            self.connection.write(frames.window_update(self.id, more))
+
+    def _cut(self, payload: bytes) -> bool:
+        """Deliver the messages that are whole; False where the stream has been refused."""
+        partial = self._partial
+        if not partial and len(payload) >= _PREFIX and int.from_bytes(payload[1:5]) == len(payload) - _PREFIX:
+            return self._deliver(payload[0], payload[_PREFIX:])
+        partial += payload
+        self.connection.assembling += len(payload)
+        self._need = 0
+        while len(partial) >= _PREFIX:
+            size = int.from_bytes(partial[1:5])
+            if size > self.connection.max_message:
+                return self._refuse(f"message larger than max ({size} vs. {self.connection.max_message})", large=True)
+            if len(partial) < _PREFIX + size:
+                self._need = _PREFIX + size - len(partial)
+                break
+            raw, compressed = bytes(partial[_PREFIX : _PREFIX + size]), partial[0]
+            del partial[: _PREFIX + size]
+            self.connection.assembling -= _PREFIX + size
+            if not self._deliver(compressed, raw):
+                return False
+        return True
+
+    def _deliver(self, compressed: int, raw: bytes) -> bool:
+        if compressed:
+            return self._refuse("a message is compressed, which was not agreed")
+        if len(raw) > self.connection.max_message:
+            return self._refuse(f"message larger than max ({len(raw)} vs. {self.connection.max_message})", large=True)
+        self.unread += len(raw)
+        self.message(raw)
+        # The handler may have ended the stream.
+        return self.id in self.connection.streams
+
+    def _refuse(self, text: str, *, large: bool = False) -> bool:
+        self.refused(text, large=large)
+        return False
+
+    # --- what is sent
+
+    def send(self, raw: bytes, *, end: bool = False) -> None:
+        """Send a message; where the peer does not allow it yet, it waits (see `room`)."""
+        connection, size = self.connection, len(raw) + _PREFIX
+        if not self.pending and size <= self.window and size <= connection.window and size <= connection.peer_frame:
+            self.window -= size
+            connection.window -= size
+            self.sent = end
+            head = frames.HEAD.pack(size >> 8, size & 0xFF, frames.DATA, end, self.id)
+            connection.write(b"".join((head, b"\0", (size - _PREFIX).to_bytes(4), raw)))
+            return
+        self.pending.append(memoryview(b"\0" + len(raw).to_bytes(4) + raw))
+        if end:
+            self._after = True
+        connection.blocked[self] = None
+        connection.pump()
+
+    def end(self) -> None:
+        """End our side without trailers, as callers do."""
+        if self.pending:
+            self._after = True
+        else:
+            self.sent = True
+            self.connection.write(frames.frame(frames.DATA, frames.END_STREAM, self.id))
+
+    def trailers(self, fixed: Fixed, varying: Pairs = ()) -> None:
+        """End our side with trailers, as servers do."""
+        if self.pending:
+            # Encoded when it is sent, because blocks must be sent in the order of encoding.
+            self._after = (fixed, varying)
+        else:
+            self.sent = True
+            self.connection.headers(self.id, fixed, varying, end=True)
+            self.finish()
+
+    def pump(self, limit: int) -> int:
+        """Send what the windows allow of what waits, at most `limit` bytes; answers how many."""
+        total = 0
+        while (
+            self.pending
+            and (size := min(len(self.pending[0]), self.window, limit - total, self.connection.peer_frame)) > 0
+        ):
+            chunk = self.pending[0]
+            if size == len(chunk):
+                self.pending.popleft()
+            else:
+                self.pending[0] = chunk[size:]
+            self.window -= size
+            total += size
+            last = not self.pending and self._after is True
+            self.connection.write(frames.frame(frames.DATA, last, self.id, bytes(chunk[:size])))
+            self.sent = last
+        if not self.pending:
+            if not isinstance(self._after, bool):
+                fixed, varying = self._after
+                self.trailers(fixed, varying)
+            self.wake()
+        return total
+
+    async def room(self) -> None:
+        """Wait until what was sent is on its way, or the stream is over, so that nothing piles up here."""
+        while (self.pending or self.connection.paused) and self.id in self.connection.streams:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def wake(self) -> None:
+        """Let `room` look again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def finish(self) -> None:
+        """Both sides have said what they had to say."""
+        if self.id in self.connection.streams:
+            if not (self.sent and self.ended):
+                self.connection.write(frames.reset(self.id, Code.NO_ERROR if self.sent else Code.CANCEL))
+            self.leave()
+
+    def leave(self) -> None:
+        """Leave the connection; what still arrives for this stream is dropped."""
+        self.connection.forget(self)
+        self.connection.assembling -= len(self._partial)
+        self._partial = bytearray()
+        self.pending.clear()
+        self.wake()
