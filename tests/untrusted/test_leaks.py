@@ -14,7 +14,6 @@ import gc
 from collections import Counter
 
 import anyio
-import pytest
 from google.protobuf.message import Message
 
 from nsm_sdk import api
