@@ -36,7 +36,7 @@ def main(count: int = 1000, hours: float = 24.0, seed: int = 1) -> int:
         wrong.extend(report.wrong)
 
     began = time.process_time()
-    run_virtual(live)
+    run_virtual(live, seed=seed)
     note("CPU", time.process_time() - began, "s")
     note("not as it must be", len(wrong), "things")
     for text in wrong[:WRONG]:

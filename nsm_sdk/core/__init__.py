@@ -21,6 +21,7 @@ from nsm_sdk.core.call import (
     cleanup_time,
     narrowed,
 )
+from nsm_sdk.core.chance import dice
 from nsm_sdk.core.clock import Clock, SystemClock
 from nsm_sdk.core.connection import END, CloseFn, ConnectionChain, Element, Next, RequestFn
 from nsm_sdk.core.layer import Chain, Layer, passes, walk
@@ -102,6 +103,7 @@ __all__ = [
     "WatchFn",
     "WatchNext",
     "cleanup_time",
+    "dice",
     "find_all",
     "find_one",
     "narrowed",

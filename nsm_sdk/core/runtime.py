@@ -19,6 +19,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from nsm_sdk.core.chance import dice
 from nsm_sdk.core.clock import Clock, SystemClock
 from nsm_sdk.core.show import where
 from nsm_sdk.core.timers import Timer, TimerHeap
@@ -39,6 +40,8 @@ class Runtime:
         self.name = name
         self.clock: Clock = clock or SystemClock()
         self.timers = TimerHeap()
+        self.dice = dice()
+        """Chance, for what is spread out: pauses, jitter."""
         self.running: dict[str, int] = {}
         """How many tasks of each name are running; for leak checks and diagnostics."""
         self.killed = False

@@ -10,12 +10,12 @@ State: one stream per peer, one listener per connection.
 from __future__ import annotations
 
 import logging
-import random
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
+from random import Random
 
 import anyio
 
@@ -175,10 +175,10 @@ class Follower(Service):
 
     def _stream(self, peer: _Peer, conn_id: str) -> None:
         if conn_id not in peer.streams and self._runtime is not None:
-            what = f"follow {peer.far.url}"
-            peer.streams[conn_id] = self._runtime.spawn(lambda: self._read(peer, conn_id), what)
+            what, dice = f"follow {peer.far.url}", self._runtime.dice
+            peer.streams[conn_id] = self._runtime.spawn(lambda: self._read(peer, conn_id, dice), what)
 
-    async def _read(self, peer: _Peer, conn_id: str) -> None:
+    async def _read(self, peer: _Peer, conn_id: str, dice: Random) -> None:
         """Read one stream, again and again, until its scope is cancelled."""
         failures = 0
         while True:
@@ -204,7 +204,7 @@ class Follower(Service):
                 self._tell(peer, conn_id, Heard(News.LOST, error=error))
             pause = min(FIRST_PAUSE * 2**failures, LAST_PAUSE)
             failures = min(failures + 1, 16)
-            await anyio.sleep(pause * random.uniform(0.5, 1.0))
+            await anyio.sleep(pause * dice.uniform(0.5, 1.0))
 
     def _open(self, peer: _Peer, conn_id: str) -> AsyncGenerator[ConnectionEvent, None]:
         assert self._runtime is not None and peer.far.bound.monitor is not None  # noqa: PT018

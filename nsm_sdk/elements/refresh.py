@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections.abc import Callable, Sequence
 
 from nsm_sdk.api import Connection, Request, expiry
@@ -97,7 +96,7 @@ class Refresh(Element):
         longest: float = 10.0,
         patience: int = 3,
         floor: float = FLOOR,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] | None = None,
     ) -> None:
         self.retry = retry
         self.longest = longest
@@ -177,4 +176,5 @@ class Refresh(Element):
         if held.helping is not None and held.helping():
             return
         pause = min(self.retry * 2 ** min(max(held.failures - 1, 0), 32), self.longest)
-        self._arm(held, retry_after(pause * (0.75 + 0.5 * self._jitter()), held._left(), self.floor))
+        jitter = self._jitter or held._runtime.dice.random
+        self._arm(held, retry_after(pause * (0.75 + 0.5 * jitter()), held._left(), self.floor))

@@ -11,7 +11,6 @@ State: below `Begin`, whether the connection has been established.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
 
 import anyio
@@ -60,7 +59,7 @@ class Retry(Element):
         pause: float = 0.2,
         longest: float = 5.0,
         permanent: tuple[type[NsmError], ...] = PERMANENT,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] | None = None,
     ) -> None:
         self.attempts = attempts
         self.per_try = per_try
@@ -105,8 +104,9 @@ class Retry(Element):
 
     def _before_next(self, call: Call, count: int, error: NsmError) -> float:
         """Seconds until the next try; raises `error` when there is none."""
+        jitter = self._jitter or call.runtime.dice.random
         # Cap the exponent: without a limit the count grows for days.
-        pause: float = min(self.pause * 2.0 ** min(count - 1, 32), self.longest) * (0.75 + 0.5 * self._jitter())
+        pause: float = min(self.pause * 2.0 ** min(count - 1, 32), self.longest) * (0.75 + 0.5 * jitter())
         if isinstance(error, self._permanent) or count == self.attempts or call.remaining() <= pause:
             if count > 1:
                 error.add_note(f"after {count} tries")

@@ -16,7 +16,7 @@ import random
 from collections.abc import Iterable
 from typing import assert_never
 
-from nsm_sdk.api import Connection, Request, Snapshot, State, expiry
+from nsm_sdk.api import Connection, ConnectionContext, Request, Snapshot, State, expiry
 from nsm_sdk.core import Call, Cause, Element, Next, Outcome, Service, Slot
 from nsm_sdk.elements import FAR, REFRESHING, Begin, Follower, Refresh, refresh_after
 from nsm_sdk.elements import Heard as HeardNews
@@ -81,9 +81,11 @@ class Heal(Element):
         self.journals = Journals() if journals is None else journals
         self.happenings = Happenings() if happenings is None else happenings
         self._follower = follower or Follower()
-        self._dice = random.Random(seed)
+        self._dice = None if seed is None else random.Random(seed)
         self._held: Slot[Held] = Slot("heal")
         self._open: dict[str, Held] = {}
+        self.taken_up: dict[str, ConnectionContext] = {}
+        """What the application wishes of connections whose first request takes up what an earlier run has left."""
 
     def services(self) -> Iterable[Service]:
         return (self._follower,) if self.probe is None else (self._follower, self.probe)
@@ -101,7 +103,7 @@ class Heal(Element):
         by = _by(held, call)
         if by is By.EXTERNAL:
             held.events = call.events
-            held.given.asked(request)
+            held.given.asked(request, self.taken_up.pop(held.id, None))
             held.timeout = call.remaining() if 0 < call.remaining() < math.inf else held.timeout
         if held.tidy:
             held.given.tidy(request)
@@ -142,8 +144,11 @@ class Heal(Element):
                 self._end(held)
         await next.close(call, conn)
 
+    def _dice_of(self, call: Call) -> random.Random:
+        return self._dice or call.runtime.dice
+
     def _new(self, call: Call, conn: Connection) -> Held:
-        state = Healing(policy=self.policy, random=self._dice.getrandbits(64))
+        state = Healing(policy=self.policy, random=self._dice_of(call).getrandbits(64))
         journal = self.journals.open(conn.id, conn.network_service)
         held = Held(conn.id, call.runtime, call.events, journal, state)
         self._open[conn.id] = held
@@ -169,7 +174,11 @@ class Heal(Element):
         self._feed(held, event)
         if held.state.watches_data:
             held.watch(
-                chosen, target, self.liveness, self._dice, lambda verdict, since: self._checked(held, verdict, since)
+                chosen,
+                target,
+                self.liveness,
+                self._dice_of(call),
+                lambda verdict, since: self._checked(held, verdict, since),
             )
 
     def _follow(self, call: Call, conn: Connection, held: Held, since: int) -> None:

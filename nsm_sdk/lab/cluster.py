@@ -10,7 +10,6 @@ State: every hop and pod that was made.
 from __future__ import annotations
 
 import logging
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from typing import Any, Self
 import anyio
 
 from nsm_sdk import chains
-from nsm_sdk.core import Clock, Observer
+from nsm_sdk.core import Clock, Observer, dice
 from nsm_sdk.errors import AlreadyExists, NsmError
 from nsm_sdk.lab.counts import Counts, ask, count
 from nsm_sdk.lab.ground import Field
@@ -65,7 +64,7 @@ class Cluster:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.mode = mode
-        self.name = f"{name}-{secrets.token_hex(3)}"
+        self.name = f"{name}-{dice().getrandbits(24):06x}"
         self.token_life = token_life
         self.registration_life = registration_life
         self.orphan_timeout = orphan_timeout

@@ -11,7 +11,6 @@ State: the entries, and whether the stream can be trusted now.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Iterable
 from contextlib import aclosing
 from enum import StrEnum
@@ -109,7 +108,8 @@ class Follow(Generic[E]):
             if self._runtime.clock.now() - began >= LASTING:
                 failures = 0
             self._stand(Standing.BROKEN)
-            await anyio.sleep(min(FIRST_PAUSE * 2 ** min(failures, 16), LAST_PAUSE) * random.uniform(0.5, 1.0))
+            pause = min(FIRST_PAUSE * 2 ** min(failures, 16), LAST_PAUSE)
+            await anyio.sleep(pause * self._runtime.dice.uniform(0.5, 1.0))
             failures += 1
 
     async def _read(self) -> None:

@@ -10,7 +10,6 @@ State: a task per name.
 from __future__ import annotations
 
 import logging
-import random
 from contextlib import aclosing
 from typing import Any, ClassVar
 
@@ -74,7 +73,7 @@ class Heal(RegistryElement[E]):
                 failures = 0
             outcome = Outcome.FAILED
             while outcome is Outcome.FAILED:
-                pause = min(FIRST_PAUSE * 2 ** min(failures, 16), LAST_PAUSE) * random.uniform(0.5, 1.0)
+                pause = min(FIRST_PAUSE * 2 ** min(failures, 16), LAST_PAUSE) * runtime.dice.uniform(0.5, 1.0)
                 failures += 1
                 await anyio.sleep(pause)
                 outcome = await _again(events)

@@ -10,7 +10,6 @@ State: none.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -82,7 +81,7 @@ class Retry(RegistryElement[E]):
 
     async def _pause(self, call: Call, tries: int, what: str, error: Exception) -> None:
         """Wait before the next try; raises `error` when the caller's time would be over."""
-        pause = min(self.interval * 2 ** min(tries, 16), self.longest) * random.uniform(0.8, 1.0)
+        pause = min(self.interval * 2 ** min(tries, 16), self.longest) * call.runtime.dice.uniform(0.8, 1.0)
         if call.remaining() <= pause:
             raise error
         logger.info("%s: %s failed, again in %.1f s: %s", call.runtime.name, what, pause, error)

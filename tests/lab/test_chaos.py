@@ -13,9 +13,10 @@ import logging
 
 import pytest
 
+from nsm_sdk.heal import story
 from nsm_sdk.lab import Cluster
 from nsm_sdk.lab.scenarios.chaos import Chaos
-from nsm_sdk.testing import virtual_time
+from nsm_sdk.testing import run_virtual, virtual_time
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +43,17 @@ async def test_no_connection_is_lost_and_none_heals_without_a_cause(seed: int) -
         assert report.heals > 0
         assert report.moves > 0
         assert len(report.faults) > 3
+
+
+def test_the_same_seed_gives_the_same_story() -> None:
+    async def live(seed: int) -> list[str]:
+        async with Cluster(token_life=3600.0, registration_life=600.0) as cluster:
+            chaos = Chaos(cluster, seed)
+            report = await chaos.live(5, 2.0)
+            assert not report.wrong, report.wrong[0]
+            assert report.heals > 0
+            return [story(journal) for journal in chaos.heal.journals]
+
+    first, second, other = run_virtual(live, 2, seed=2), run_virtual(live, 2, seed=2), run_virtual(live, 3, seed=3)
+    assert first == second
+    assert first != other

@@ -10,7 +10,6 @@ State: none.
 from __future__ import annotations
 
 import logging
-import random
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -22,7 +21,7 @@ from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Netw
 from nsm_sdk.chains import registrant
 from nsm_sdk.cli.report import Report, ReportOwn, ReportRegistry, entry_facts, facts
 from nsm_sdk.cli.roles.common import Common
-from nsm_sdk.core import NSE, Listen, Query, Role, Running, find_all
+from nsm_sdk.core import NSE, Listen, Query, Role, Running, dice, find_all
 from nsm_sdk.elements import Begin, Hub
 from nsm_sdk.errors import NsmError
 from nsm_sdk.registry import Begin as BeginRegistration
@@ -45,7 +44,7 @@ UNREGISTER_TIME = 3.0
 
 def pause(failures: int) -> float:
     """Seconds until the next try, after that many failures in a row, counted from 1."""
-    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 32), LAST_PAUSE) * random.uniform(1.0, 1.25)
+    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 32), LAST_PAUSE) * dice().uniform(1.0, 1.25)
 
 
 def not_yet(name: str) -> None:
