@@ -49,11 +49,17 @@ class Given:
         self.endpoint = ""
         """Who gave the latest answer."""
 
-    def asked(self, request: Request) -> None:
-        """A request of the application goes out: what it holds and nobody has given is a requirement."""
+    def asked(self, request: Request, wishes: ConnectionContext | None = None) -> None:
+        """A request of the application goes out: what it holds and nobody has given is a requirement.
+
+        With `wishes` it takes up what an earlier run has left: these are the requirements, and all else was given.
+        """
         context = request.connection.context
+        if wishes is not None:
+            self._given.update(set(_keys(context)).difference(_keys(wishes)))
         self._wanted = frozenset(key for key in _keys(context) if key not in self._given)
-        self._mtu = context.MTU if not self.endpoint else self._mtu
+        if not self.endpoint:
+            self._mtu = (context if wishes is None else wishes).MTU
 
     def answered(self, conn: Connection, *, anew: bool) -> bool:
         """An answer has come. True when, selected `anew`, it has addresses of a former endpoint beside present ones."""
@@ -90,6 +96,20 @@ class Given:
         keep = self._wanted | self._given
         for name in (*_LISTS, *_ADDRESSES):
             _keep(name, getattr(context.ip_context, name), keep)
+
+
+def add_wishes(context: ConnectionContext, wishes: ConnectionContext) -> None:
+    """Put into `context` what the application wishes and it lacks."""
+    for name in (*_LISTS, *_ADDRESSES, "excluded_prefixes"):
+        _add(name, getattr(context.ip_context, name), getattr(wishes.ip_context, name))
+    _add("dns", context.dns_context.configs, wishes.dns_context.configs)
+    context.MTU = wishes.MTU or context.MTU
+    context.extra_context.update(wishes.extra_context)
+
+
+def _add(name: str, items: Any, wished: Any) -> None:
+    have = {_key(name, item) for item in items}
+    items.extend(item for item in wished if _key(name, item) not in have)
 
 
 def _keep(name: str, items: Any, keep: frozenset[Key] | set[Key]) -> None:
