@@ -9,6 +9,7 @@ State: the open connections.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,11 +22,13 @@ from nsm_sdk.api import Connection, ConnectionContext, Request, ServiceUrl, Snap
 from nsm_sdk.chains import nsc
 from nsm_sdk.core import Call, Cause, Clock, Dial, Element, Next, Observer, Role, Running, Service
 from nsm_sdk.elements import Retry
-from nsm_sdk.errors import ProgrammingError
-from nsm_sdk.heal import Heal, Stream
+from nsm_sdk.errors import NsmError, ProgrammingError
+from nsm_sdk.heal import Heal, Resume, Stream
 from nsm_sdk.mechanisms import KernelClient
 from nsm_sdk.security import Insecure, Source, TokenGenerator
 from nsm_sdk.transport import Dialer
+
+logger = logging.getLogger("nsm_sdk.client")
 
 CLOSE_TIME = 5.0
 """Seconds in which the end of an `async with` closes a connection, whatever has happened in its body."""
@@ -112,6 +115,7 @@ class Client:
     `labels`: added to every connection.
     `heal`: what watches and repairs, default one that believes the control plane; give it a probe, and it asks the
     datapath first.
+    `resume`: `connect` keeps what an earlier run of this name has left at the manager, the check by `heal` first.
     """
 
     def __init__(
@@ -124,12 +128,14 @@ class Client:
         namespace: str = "",
         labels: Mapping[str, str] | None = None,
         heal: Heal | None = None,
+        resume: bool = False,
         dial: Dial | None = None,
     ) -> None:
         self.name = name
         self.manager = manager
         self.timeout = timeout
         self.labels = dict(labels or {})
+        self.resumes = resume
         self.heal = heal or Heal(namespace=namespace)
         self.happenings = self.heal.happenings
         tokens = TokenGenerator(identity or Insecure("nsc", name))
@@ -147,9 +153,11 @@ class Client:
             retry=Retry(per_try=timeout, pause=0.05, longest=2.0),
             told=self._told,
             heal=[self.heal],
+            resume=Resume(name, manager=manager, dial=dial, heal=self.heal, namespace=namespace) if resume else None,
             services=services,
         )
         self._open: dict[str, OpenConnection] = {}
+        self._lasting: set[str] = set()
         self._stack: AsyncExitStack | None = None
         self._running: Running | None = None
 
@@ -204,23 +212,29 @@ class Client:
 
         The error of the last try is raised when it does not stand within `timeout` seconds: `NoCandidate` when no
         endpoint fits, `Unavailable` when somebody does not answer, `InvalidRequest` for a URL that cannot be right.
+
+        `id`: default a random one. A client that resumes knows a connection by it after a restart; there the default
+        follows from the client's name and `url`, for the first of those that are open to the same URL at a time.
         """
         parsed = ServiceUrl.parse(url)
-        request = Request(connection=Connection(id=id or str(uuid.uuid4()), network_service=parsed.service))
+        own = id or self._new_id(url)
+        request = Request(connection=Connection(id=own, network_service=parsed.service))
         request.mechanism_preferences.append(parsed.mechanism())
         request.connection.labels.update({**self.labels, **(labels or {}), **parsed.labels})
         try:
             connection = await self.open(request, timeout=timeout)
         except BaseException as error:
             # The answer may have come in the very moment in which we were cancelled; then nobody else would close it.
-            if not isinstance(error, Exception) or request.connection.id in self._open:
+            if not isinstance(error, Exception) or own in self._open:
                 await self._close_quietly(request.connection)
+            self._lasting.discard(own)
             raise
         try:
             yield connection
         finally:
-            if connection.id in self._open:
+            if own in self._open:
                 await self._close_quietly(connection.connection)
+            self._lasting.discard(own)
 
     async def open(self, request: Request, *, timeout: float | None = None) -> OpenConnection:
         """Open the connection of a request of your own; it stays open until `close` or the client's end."""
@@ -251,6 +265,13 @@ class Client:
         remaining = self.timeout if timeout is None else timeout
         await running.runtime.serve(run, remaining, f"close {mine.id!r}")
 
+    def _new_id(self, url: str) -> str:
+        lasting = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.name} {url}"))
+        if not self.resumes or lasting in self._lasting:
+            return str(uuid.uuid4())
+        self._lasting.add(lasting)
+        return lasting
+
     def _chain(self) -> Next:
         chain = self.running.bound.connection
         assert chain is not None
@@ -258,10 +279,14 @@ class Client:
 
     async def _close_quietly(self, conn: Connection) -> None:
         """Close whatever happens around; `Begin` goes on trying for what could not be closed now."""
-        if self._running is None:
+        if self._running is None or self._running.runtime.killed:
             return
         with anyio.move_on_after(CLOSE_TIME + 1, shield=True):
-            await self.close(conn, timeout=CLOSE_TIME)
+            try:
+                await self.close(conn, timeout=CLOSE_TIME)
+            except NsmError as error:
+                # The end of a block must not hide how the block ended, nor keep others from being closed.
+                logger.warning("client %s: closing %s: %s", self.name, conn.id, error)
 
     def _told(self, cause: Cause, snapshot: Snapshot, is_open: bool) -> None:
         if not is_open:

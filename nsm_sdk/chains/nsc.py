@@ -23,6 +23,7 @@ def nsc(
     told: Told | None = None,
     retry: Retry | None = None,
     heal: Sequence[Element] = (),
+    resume: Element | None = None,
     environment: Mapping[str, str] | None = None,
     secret: str = "",
     services: Sequence[Service] = (),
@@ -31,13 +32,15 @@ def nsc(
 
     `elements` are the client's own, close to the wire: they see the request as it leaves and the answer as it comes.
     `retry` repeats requests that fail; `told` hears of every change; `heal` are the elements that watch and repair;
-    `environment` may hold NODE_NAME, POD_NAME and CLUSTER_NAME, which become labels.
+    `resume` takes up what an earlier run has left (`nsm_sdk.heal.Resume`); `environment` may hold NODE_NAME, POD_NAME
+    and CLUSTER_NAME, which become labels.
     """
     return Role(
         name,
         connection=Chain(
             name,
             *([retry] if retry is not None else []),
+            *([resume] if resume is not None else []),
             UpdatePath(name, secret=secret),
             Begin(merges=True),
             *([Tell(told)] if told is not None else []),

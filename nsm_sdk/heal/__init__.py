@@ -31,7 +31,7 @@ from nsm_sdk.heal.probes import (
     Tcp,
     Verdict,
 )
-from nsm_sdk.heal.resume import Resumed, checked_by, find_connections, resume, take_over
+from nsm_sdk.heal.resume import Resume, checked_by, find_connections, take_over
 
 __all__ = [
     "All",
@@ -58,7 +58,7 @@ __all__ = [
     "Phase",
     "Policy",
     "Probe",
-    "Resumed",
+    "Resume",
     "Standing",
     "Stream",
     "Target",
@@ -69,7 +69,6 @@ __all__ = [
     "decide",
     "find_connections",
     "log_entries",
-    "resume",
     "same_endpoint",
     "select_anew",
     "story",

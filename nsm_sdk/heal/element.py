@@ -84,11 +84,18 @@ class Heal(Element):
         self._dice = None if seed is None else random.Random(seed)
         self._held: Slot[Held] = Slot("heal")
         self._open: dict[str, Held] = {}
-        self.taken_up: dict[str, ConnectionContext] = {}
-        """What the application wishes of connections whose first request takes up what an earlier run has left."""
+        self._wishes: dict[str, ConnectionContext] = {}
 
     def services(self) -> Iterable[Service]:
         return (self._follower,) if self.probe is None else (self._follower, self.probe)
+
+    def takes_up(self, id: str, wishes: ConnectionContext | None) -> None:
+        """The next request of connection `id` takes up what an earlier run has left; `wishes` are the application's,
+        all else in its context was given. None: it does not come."""
+        if wishes is None:
+            self._wishes.pop(id, None)
+        else:
+            self._wishes[id] = wishes
 
     def standing(self, id: str) -> Standing | None:
         """Where healing of connection `id` stands; None for one that is not open."""
@@ -103,7 +110,7 @@ class Heal(Element):
         by = _by(held, call)
         if by is By.EXTERNAL:
             held.events = call.events
-            held.given.asked(request, self.taken_up.pop(held.id, None))
+            held.given.asked(request, self._wishes.pop(held.id, None))
             held.timeout = call.remaining() if 0 < call.remaining() < math.inf else held.timeout
         if held.tidy:
             held.given.tidy(request)

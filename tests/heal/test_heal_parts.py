@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of healing that need no mesh: journal, happenings, moving, targets, regular checks, resuming.
+"""The parts of healing that need no mesh: journal, happenings, moving, targets, regular checks.
 
 Does:  each by itself.
 Place: nsm_sdk.heal.
@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import AsyncGenerator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsm_sdk.api import Connection, ConnectionEvent, EventType, Request, Selector, State
-from nsm_sdk.core import Bound, Call, Runtime, WatchNext
+from nsm_sdk.api import Connection, Request
+from nsm_sdk.core import Runtime
 from nsm_sdk.errors import FailedPrecondition, NoCandidate, Unavailable
 from nsm_sdk.heal import (
     All,
@@ -35,21 +34,18 @@ from nsm_sdk.heal import (
     Target,
     Verdict,
     Why,
-    find_connections,
     log_entries,
-    resume,
     select_anew,
     story,
-    take_over,
     telemetry,
 )
 from nsm_sdk.heal.held import is_fault, is_gone
-from nsm_sdk.heal.model import Note
 from nsm_sdk.heal.moving import Given
 from nsm_sdk.heal.probes.base import Cancel, Tell, here, url_of
 from nsm_sdk.heal.probes.icmp import checksum
 from nsm_sdk.heal.probes.neighbour import advertises, arp_answers, arp_question, solicited_node
 from nsm_sdk.heal.probes.regular import Regular
+from nsm_sdk.heal.steps import Note
 from nsm_sdk.testing import VirtualClock, check_element, rig, settled, virtual_time
 
 
@@ -380,79 +376,3 @@ async def test_an_application_that_raises_or_hangs_gives_no_sign_of_life() -> No
         stop()
         await VirtualClock().advance(1.0)
         assert not cancelled
-
-
-# -- resuming --
-
-
-def manager_view(conn_id: str, *, state: State = State.UP, mechanism: str = "KERNEL", index: int = 1) -> Connection:
-    conn = Connection(id=f"m-{conn_id}", network_service="svc", network_service_endpoint_name="nse-1", state=state)
-    conn.path.index = index
-    conn.path.path_segments.add(name="nsc", id=conn_id)
-    conn.path.path_segments.add(name="manager", id=f"m-{conn_id}")
-    conn.mechanism.type = mechanism
-    return conn
-
-
-def monitor(*known: Connection, silent: bool = False) -> Bound:
-    async def watch(call: Call, selector: Selector) -> AsyncGenerator[ConnectionEvent, None]:
-        if silent:
-            raise Unavailable("nobody answers")
-        event = ConnectionEvent(type=EventType.INITIAL_STATE_TRANSFER)
-        for conn in known:
-            event.connections[conn.id].CopyFrom(conn)
-        yield event
-        await VirtualClock().advance(10_000)
-
-    return Bound(monitor=WatchNext(watch))
-
-
-@virtual_time
-async def test_resuming_takes_over_what_is_ours_and_alive() -> None:
-    near = monitor(
-        manager_view("nsc-0"),
-        manager_view("nsc-1", state=State.DOWN),
-        manager_view("nsc-2"),
-        manager_view("nsc-3", mechanism="MEMIF"),
-        manager_view("nsc-4", index=3),
-        manager_view("other-0"),
-    )
-
-    async def alive(conn: Connection) -> bool:
-        return conn.id != "nsc-2"
-
-    async with rig() as bench:
-        ids = [f"nsc-{number}" for number in range(5)]
-        found = await resume(near, bench.call(), ids, mechanisms=["KERNEL"], alive=alive)
-        assert sorted(found) == ["nsc-0", "nsc-1", "nsc-2"]
-        kept = found["nsc-0"]
-        assert (kept.connection.id, kept.connection.path.index) == ("nsc-0", 0)
-        assert kept.connection.network_service_endpoint_name == "nse-1"
-        assert not kept.anew
-        # DOWN but alive: the same endpoint
-        assert found["nsc-1"].down
-        assert not found["nsc-1"].anew
-        assert found["nsc-1"].connection.state == State.UP
-        dead = found["nsc-2"]
-        assert dead.anew
-        assert dead.connection.state == State.RESELECT_REQUESTED
-        assert dead.connection.network_service_endpoint_name == ""
-        assert not dead.connection.HasField("mechanism")
-
-
-@virtual_time
-async def test_resuming_without_a_check_believes_the_manager() -> None:
-    near = monitor(manager_view("nsc-0", state=State.DOWN), manager_view("nsc-1"))
-    async with rig() as bench:
-        found = await resume(near, bench.call(), ["nsc-0", "nsc-1"])
-        assert found["nsc-0"].anew
-        assert not found["nsc-1"].anew
-        assert len(await find_connections(near, bench.call(), ["nsc-1"])) == 1
-
-
-@virtual_time
-async def test_a_manager_that_cannot_be_asked_knows_nothing() -> None:
-    async with rig() as bench:
-        assert await resume(monitor(silent=True), bench.call(), ["nsc-0"]) == {}
-        assert await resume(Bound(), bench.call(), ["nsc-0"]) == {}
-    assert take_over(manager_view("nsc-0"), "nsc-1") is None

@@ -31,6 +31,7 @@ from nsm_sdk.elements import (
     UpdatePath,
     otherwise,
 )
+from nsm_sdk.heal import Resume
 from nsm_sdk.ipam import ClusterPrefixes, ExcludedPrefixes, PointToPointIpam, SinglePointIpam
 from nsm_sdk.mechanisms import (
     KernelClient,
@@ -152,6 +153,8 @@ TABLE: dict[str, Contract] = {
         owns=frozenset({PATH, "connection.id"}),
         skips={7: "it refuses a connection whose path cannot be right"},
     ),
+    # -- nsm_sdk.heal ---------------------------------------------------------------------------------------------
+    "Resume": Contract(factory=lambda: Resume("nsc", manager="inproc://manager", dial=lambda url: Bound())),
     # -- nsm_sdk.ipam ---------------------------------------------------------------------------------------------
     "ClusterPrefixes": Contract(factory=lambda: ClusterPrefixes(lambda: ["10.0.0.0/8"]), owns=frozenset({IPAM})),
     "ExcludedPrefixes": Contract(factory=ExcludedPrefixes, owns=frozenset({IPAM})),

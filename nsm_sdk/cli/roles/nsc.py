@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from nsm_sdk.core import Role
     from nsm_sdk.elements.tell import Told
     from nsm_sdk.heal import Happenings, Heal, Journals, Probe
-    from nsm_sdk.transport import Dialer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,18 +85,19 @@ class Settings(Common):
 def build(
     settings: Settings,
     machine: Mapping[str, str] = NO_LABELS,
-    dialer: Dialer | None = None,
     heal: Heal | None = None,
     told: Told | None = None,
 ) -> Role:
     """The chains; `heal` watches and repairs connections, `told` hears what becomes of them."""
     from nsm_sdk.chains import nsc
     from nsm_sdk.cli.roles import parts
+    from nsm_sdk.heal import Resume
     from nsm_sdk.ipam import ExcludedPrefixes
     from nsm_sdk.mechanisms import KernelClient
 
     tokens = parts.tokens("nsc", settings)
-    dialer = dialer or parts.dialer(tokens, settings.dial_timeout)
+    dialer = parts.dialer(tokens, settings.dial_timeout)
+    heal = heal or healing(settings)
     return nsc(
         settings.name,
         ExcludedPrefixes(_groups(settings, machine)),
@@ -105,7 +105,8 @@ def build(
         manager=settings.connect_to,
         dial=dialer,
         told=told,
-        heal=(heal or healing(settings),),
+        heal=(heal,),
+        resume=Resume(settings.name, manager=settings.connect_to, dial=dialer, heal=heal, namespace=settings.netns),
         environment=machine,
         services=(tokens, dialer),
     )
