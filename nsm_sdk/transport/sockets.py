@@ -65,7 +65,8 @@ async def bind_tcp(target: Target, place: contextlib.ExitStack) -> tuple[list[so
     bound: list[socket.socket] = []
     for family, _, _, _, (name, _, *rest) in found:
         try:
-            one = socket.socket(family, socket.SOCK_STREAM)
+            # The protocol by number: asyncio sends small frames without delay only where it sees that it is TCP.
+            one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         except OSError as error:
             # A machine without IPv6 may still know of it.
             refused = error
