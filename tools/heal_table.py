@@ -16,25 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsm_sdk.heal.decide import decide
-from nsm_sdk.heal.model import (
-    Action,
-    Attempt,
-    By,
-    Check,
-    Checked,
-    Control,
-    Data,
-    Due,
-    Established,
-    Event,
-    Failed,
-    Healing,
-    Heard,
-    Kind,
-    Note,
-    Phase,
-    Said,
-)
+from nsm_sdk.heal.model import By, Control, Data, Healing, Phase, Said
+from nsm_sdk.heal.steps import Action, Attempt, Check, Checked, Due, Established, Event, Failed, Heard, Kind, Note
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "explanation" / "healing.md"
 BEGIN, END = "<!-- decision table: begin -->", "<!-- decision table: end -->"

@@ -14,7 +14,7 @@ from nsm_sdk.heal.export import log_entries, telemetry
 from nsm_sdk.heal.happenings import Event, Happening, Happenings, Stream
 from nsm_sdk.heal.held import Standing
 from nsm_sdk.heal.journal import Entry, EntryObserver, Journal, Journals, story
-from nsm_sdk.heal.model import Control, Data, Healing, Kind, Phase, Policy, Why
+from nsm_sdk.heal.model import Control, Data, Healing, Phase, Policy, Why
 from nsm_sdk.heal.moving import same_endpoint, select_anew
 from nsm_sdk.heal.probes import (
     All,
@@ -32,6 +32,7 @@ from nsm_sdk.heal.probes import (
     Verdict,
 )
 from nsm_sdk.heal.resume import Resume, checked_by, find_connections, take_over
+from nsm_sdk.heal.steps import Kind
 
 __all__ = [
     "All",

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep a connection alive: look at the datapath before moving, and move at once when it is dead.
 
-Does:  feeds `decide` with what the next hop says, what checks of the datapath say, and how requests end; runs what it
-       answers: requests and reselects by way of `Begin`, checks, timers, journal entries. Also refreshes when the path
-       asks for it (state REFRESH_REQUESTED), even before the first Request has returned.
+Does:  tells `decide` what the next hop says, what checks of the datapath say, and how requests end; what it answers is
+       done by `Shell`. A refresh that is under way when the datapath turns out dead is ended. Also refreshes when the
+       path asks for it (state REFRESH_REQUESTED), even before the first Request has returned.
 Place: below `Refresh`, above the mechanisms and `Connect`, in clients. Needs no probe; says nothing on the wire but
        Requests, Closes and one monitor stream per peer.
 State: `Held`, in a slot that outlives a reselect; journals and streams of happenings, by connection id.
@@ -14,32 +14,21 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable
-from typing import assert_never
 
-from nsm_sdk.api import Connection, ConnectionContext, Request, Snapshot, State, expiry
-from nsm_sdk.core import Call, Cause, Element, Next, Outcome, Service, Slot
+from nsm_sdk.api import Connection, ConnectionContext, Request, State, expiry
+from nsm_sdk.core import Call, Cause, Element, Next, Service, Slot
 from nsm_sdk.elements import FAR, REFRESHING, Begin, Follower, Refresh, refresh_after
 from nsm_sdk.elements import Heard as HeardNews
-from nsm_sdk.heal import model
-from nsm_sdk.heal.decide import decide
-from nsm_sdk.heal.happenings import Event as What
-from nsm_sdk.heal.happenings import Happening, Happenings
-from nsm_sdk.heal.held import Held, Standing, is_fault, is_gone
-from nsm_sdk.heal.journal import Entry, Journals
-from nsm_sdk.heal.model import By, Healing, Kind, Note, Phase, Policy
+from nsm_sdk.heal import steps
+from nsm_sdk.heal.happenings import Happenings
+from nsm_sdk.heal.held import Held, Standing
+from nsm_sdk.heal.journal import Journals
+from nsm_sdk.heal.model import By, Healing, Phase, Policy
 from nsm_sdk.heal.moving import Edit, select_anew
 from nsm_sdk.heal.probes.base import Probe, Target, Verdict
 from nsm_sdk.heal.probes.regular import Liveness
+from nsm_sdk.heal.shell import Shell
 
-_TOLD = {
-    Kind.UP: What.UP,
-    Kind.DOWN: What.DOWN,
-    Kind.HEALING: What.HEALING,
-    Kind.HEALED: What.HEALED,
-    Kind.REFRESHED: What.REFRESHED,
-    Kind.GAVE_UP: What.GAVE_UP,
-    Kind.CLOSED: What.CLOSED,
-}
 _TROUBLED = frozenset({Phase.WATCHING, Phase.DOUBTING})
 
 
@@ -74,12 +63,13 @@ class Heal(Element):
         self.probe = probe
         self.liveness = liveness or Liveness()
         self.policy = policy or Policy()
-        self.reselect = reselect
         self.offer_addresses = offer_addresses
         self.namespace = namespace
-        self.closes = closes
         self.journals = Journals() if journals is None else journals
         self.happenings = Happenings() if happenings is None else happenings
+        self._shell = Shell(
+            self.journals, self.happenings, reselect=reselect, offer_addresses=offer_addresses, closes=closes
+        )
         self._follower = follower or Follower()
         self._dice = None if seed is None else random.Random(seed)
         self._held: Slot[Held] = Slot("heal")
@@ -116,14 +106,14 @@ class Heal(Element):
             held.given.tidy(request)
         self._take_over_from_refresh(call, held)
         if reselect:
-            self._feed(held, model.Sent(reselect=True))
+            self._shell.feed(held, steps.Sent(reselect=True))
         watch = held.regular
         if watch is not None:
             watch.hold()
-        since = self._follower.mark()
+        since, token = self._follower.mark(), held.token
         try:
             conn = await self._passed_on(call, request, next, held, by)
-            self._established(call, held, conn, by, reselect)
+            self._established(call, held, conn, _in_the_end(by, held, token), reselect)
             self._follow(call, conn, held, since)
             if held.tidy:
                 held.events.refresh()
@@ -133,12 +123,15 @@ class Heal(Element):
         return conn
 
     async def _passed_on(self, call: Call, request: Request, next: Next, held: Held, by: By) -> Connection:
+        token = held.token
         try:
+            if call.cause is Cause.REFRESH:
+                return await held.refreshing(next.request(call, request))
             return await next.request(call, request)
         except BaseException as error:
             # An attempt of our own reports by way of Begin, which also knows of those that never got here.
-            if by is not By.OWN:
-                self._feed(held, self._failure(held, by, error))
+            if (by := _in_the_end(by, held, token)) is not By.OWN:
+                self._shell.failed(held, by, error)
             raise
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
@@ -169,7 +162,7 @@ class Heal(Element):
         chosen = None if self.probe is None else self.probe.choose(target)
         now, wall = call.runtime.clock.now(), call.runtime.clock.wall()
         lives = [None if (at := expiry(hop)) is None else at - wall for hop in conn.path.path_segments]
-        event = model.Established(
+        event = steps.Established(
             by=by,
             reselect=reselect,
             endpoint=conn.network_service_endpoint_name,
@@ -178,7 +171,7 @@ class Heal(Element):
             refresh_in=refresh_after(conn.path.index, lives) or math.inf,
             probed=chosen is not None,
         )
-        self._feed(held, event)
+        self._shell.feed(held, event)
         if held.state.watches_data:
             held.watch(
                 chosen,
@@ -208,26 +201,17 @@ class Heal(Element):
         def trouble(_: object) -> None:
             # Failures that passed here are known already; this is for those that did not.
             if held.state.phase in _TROUBLED:
-                self._feed(held, model.Failed(by=By.REFRESH, what=str(refreshing.error or "time ran out")))
+                self._shell.feed(held, steps.Failed(by=By.REFRESH, what=str(refreshing.error or "time ran out")))
 
         refreshing.on_trouble = trouble
         refreshing.helping = lambda: held.state.healing
-
-    def _failure(self, held: Held, by: By, error: BaseException | None) -> model.Failed:
-        text = str(error) or type(error).__name__
-        return model.Failed(
-            by=by,
-            what=text,
-            gone=is_gone(error, held.state.endpoint),
-            fault=is_fault(error, external=by is By.EXTERNAL),
-        )
 
     def _end(self, held: Held) -> None:
         known = held.state.known
         held.stop_timer()
         held.unfollow()
         if known:
-            self._feed(held, model.Closed())
+            self._shell.feed(held, steps.Closed())
         self.journals.close(held.id)
         if self._open.get(held.id) is held:
             del self._open[held.id]
@@ -237,86 +221,10 @@ class Heal(Element):
     def _heard(self, held: Held, news: HeardNews) -> None:
         event = held.heard(news)
         if event is not None:
-            self._feed(held, event)
+            self._shell.feed(held, event)
 
     def _checked(self, held: Held, verdict: Verdict, since: float | None) -> None:
-        self._feed(held, model.Checked(alive=verdict.alive, what=verdict.why, since=since))
-
-    # -- what is done -----------------------------------------------------------------------------------------------
-
-    def _feed(self, held: Held, event: model.Event) -> None:
-        now = held.runtime.clock.now()
-        before = held.state
-        held.state, actions = decide(before, event, now)
-        if held.state is before and not actions:
-            return
-        if not held.state.watches_data:
-            held.unwatch()
-        if held.state.due != before.due or held.timer is None:
-            self._arm(held)
-        for action in actions:
-            self._act(held, action)
-
-    def _arm(self, held: Held) -> None:
-        held.stop_timer()
-        due = held.state.due
-        if due < math.inf:
-            held.timer = held.runtime.timers.at(due, lambda: self._due(held))
-
-    def _due(self, held: Held) -> None:
-        held.timer = None
-        self._feed(held, model.Due())
-
-    def _act(self, held: Held, action: model.Action) -> None:
-        match action:
-            case model.Attempt():
-                self._attempt(held, action.reselect)
-            case model.Check():
-                self._check(held)
-            case model.Refresh():
-                held.events.refresh()
-            case model.Note():
-                self._note(held, action)
-            case _:
-                assert_never(action)
-
-    def _attempt(self, held: Held, reselect: bool) -> None:
-        held.token += 1
-        token = held.token
-
-        def still() -> bool:
-            return held.token == token and held.state.phase is Phase.TRYING
-
-        def done(outcome: Outcome, error: BaseException | None) -> None:
-            if still():
-                failed = outcome is Outcome.FAILED
-                self._feed(held, self._failure(held, By.OWN, error) if failed else model.Skipped())
-
-        def edit(request: Request) -> None:
-            self.reselect(request)
-            held.given.strip(request, addresses=not self.offer_addresses)
-
-        if reselect:
-            held.events.reselect(edit, done, still)
-        else:
-            held.events.refresh(done, still)
-
-    def _check(self, held: Held) -> None:
-        def tell(verdict: Verdict) -> None:
-            self._feed(held, model.Checked(alive=verdict.alive, what=verdict.why, asked=True))
-
-        if held.regular is None:
-            held.runtime.after(0.0, lambda: tell(Verdict(None, "nothing checks it")))
-        else:
-            held.regular.ask(tell)
-
-    def _note(self, held: Held, note: Note) -> None:
-        clock = held.runtime.clock
-        entry = self.journals.note(held.journal, note, clock.now(), clock.wall())
-        if note.kind in _TOLD:
-            self.happenings.publish(_happening(held.id, _TOLD[note.kind], entry, held.conn))
-        if note.kind is Kind.GAVE_UP and self.closes:
-            held.events.close()
+        self._shell.feed(held, steps.Checked(alive=verdict.alive, what=verdict.why, since=since))
 
 
 def _by(held: Held, call: Call) -> By:
@@ -327,16 +235,6 @@ def _by(held: Held, call: Call) -> By:
     return By.OWN if own else By.REFRESH
 
 
-def _happening(id: str, what: What, entry: Entry, conn: Snapshot | None) -> Happening:
-    return Happening(
-        event=what,
-        id=id,
-        why=entry.text,
-        moved=bool(entry.moved),
-        snapshot=conn,
-        at=entry.at,
-        wall=entry.wall,
-        detect=entry.detect,
-        repair=entry.repair,
-        attempts=entry.attempts,
-    )
+def _in_the_end(by: By, held: Held, token: int) -> By:
+    """An attempt that another one has replaced meanwhile is but a refresh."""
+    return By.REFRESH if by is By.OWN and held.token != token else by

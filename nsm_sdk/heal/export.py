@@ -15,7 +15,7 @@ from typing import Any
 
 from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.heal.journal import Entry, EntryObserver, Journal
-from nsm_sdk.heal.model import Kind
+from nsm_sdk.heal.steps import Kind
 
 logger = logging.getLogger("nsm_sdk.heal")
 

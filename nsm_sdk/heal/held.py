@@ -10,8 +10,11 @@ State: one per connection, from its first request to its close.
 from __future__ import annotations
 
 import random
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import anyio
 
 from nsm_sdk.api import Connection, EventType, Snapshot, State
 from nsm_sdk.core import Events, Runtime, Timer
@@ -19,10 +22,11 @@ from nsm_sdk.elements import Following, News
 from nsm_sdk.elements import Heard as HeardNews
 from nsm_sdk.errors import Cancelled, NoCandidate, NotFound, NsmError, Status
 from nsm_sdk.heal.journal import Journal
-from nsm_sdk.heal.model import Control, Data, Healing, Heard, Phase, Said
+from nsm_sdk.heal.model import Control, Data, Healing, Phase, Said
 from nsm_sdk.heal.moving import Given
 from nsm_sdk.heal.probes.base import Probe, Target
 from nsm_sdk.heal.probes.regular import Liveness, Regular, Report
+from nsm_sdk.heal.steps import Heard
 
 Ids: TypeAlias = tuple[str, ...]
 
@@ -56,6 +60,7 @@ class Held:
         "id",
         "journal",
         "paths",
+        "refresh",
         "regular",
         "runtime",
         "state",
@@ -79,6 +84,8 @@ class Held:
         self.timer: Timer | None = None
         self.token = 0
         """Number of the latest attempt, over all healings."""
+        self.refresh: anyio.CancelScope | None = None
+        """Ends the plain request that is under way."""
         self.regular: Regular | None = None
         self.following: Following | None = None
         self.far_url = ""
@@ -107,6 +114,20 @@ class Held:
         if self.regular is not None:
             self.regular.stop()
             self.regular = None
+
+    async def refreshing(self, answer: Coroutine[Any, Any, Connection]) -> Connection:
+        """The answer to a plain request; Cancelled when it is ended meanwhile."""
+        with anyio.CancelScope() as self.refresh:
+            try:
+                return await answer
+            finally:
+                self.refresh = None
+        raise Cancelled("ended: meanwhile its datapath has turned out dead", hint="another endpoint is selected")
+
+    def end_refresh(self) -> None:
+        """Wait for no plain request any more: it asks an endpoint that is not wanted."""
+        if self.refresh is not None:
+            self.refresh.cancel()
 
     def unfollow(self) -> None:
         """Listen to the next hop no more."""

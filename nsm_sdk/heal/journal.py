@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from nsm_sdk.heal.model import Kind, Note
+from nsm_sdk.heal.steps import Kind, Note
 
 ENTRIES = 128
 """Entries kept for a connection."""

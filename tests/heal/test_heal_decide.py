@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nsm_sdk.heal import Control, Data, Healing, Kind, Phase, Policy, Why, decide
-from nsm_sdk.heal.model import (
+from nsm_sdk.heal.model import By, Said
+from nsm_sdk.heal.steps import (
     Action,
     Attempt,
-    By,
     Check,
     Checked,
     Closed,
@@ -30,7 +30,6 @@ from nsm_sdk.heal.model import (
     Heard,
     Note,
     Refresh,
-    Said,
     Sent,
     Skipped,
 )
