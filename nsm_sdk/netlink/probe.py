@@ -105,11 +105,15 @@ def _try(name: str, attempt: Callable[[], None]) -> Capability:
     try:
         attempt()
     except OSError as error:
-        return Capability(name=name, works=False, reason=_reason(name, error))
+        return Capability(name=name, works=False, reason=why_not(name, error))
     return Capability(name=name, works=True)
 
 
-def _reason(name: str, error: OSError) -> str:
+def why_not(name: str, error: OSError) -> str:
+    """What an error of the kernel means for the capability that was tried."""
+    if error.errno == errno.ENOENT and error.filename:
+        # a container without that device; the kernel may well have it
+        return f"there is no {error.filename}"
     if error.errno in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.ENOENT, errno.ENODEV):
         known = {"nftables": "nftables", "policy": "policy routing", "ipv6": "IPv6"}
         return _MISSING.format(known.get(name, f"interfaces of kind {name}"))
