@@ -13,16 +13,15 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from types import TracebackType
 from typing import Self
 
 import anyio
 
 from nsm_sdk.api import Connection, ConnectionContext, Request, ServiceUrl, Snapshot, describe, names
 from nsm_sdk.chains import nsc
-from nsm_sdk.core import Call, Cause, Clock, Dial, Element, Next, Observer, Role, Running, Service
+from nsm_sdk.core import Block, Call, Cause, Clock, Dial, Element, Next, Observer, Role, Running, Service
 from nsm_sdk.elements import Retry
-from nsm_sdk.errors import NsmError, ProgrammingError
+from nsm_sdk.errors import NsmError
 from nsm_sdk.heal import Heal, Resume, Stream
 from nsm_sdk.mechanisms import KernelClient
 from nsm_sdk.security import Insecure, Source, TokenGenerator
@@ -105,7 +104,7 @@ class OpenConnection:
         return f"<OpenConnection {describe(self.connection)}>"
 
 
-class Client:
+class Client(Block):
     """A client called `name` of the manager at the URL `manager`; use it with `async with`.
 
     `elements` are your own, close to the wire.
@@ -117,6 +116,8 @@ class Client:
     datapath first.
     `resume`: `connect` keeps what an earlier run of this name has left at the manager, the check by `heal` first.
     """
+
+    sort = "client"
 
     def __init__(
         self,
@@ -161,23 +162,12 @@ class Client:
         self._stack: AsyncExitStack | None = None
         self._running: Running | None = None
 
-    async def __aenter__(self) -> Self:
-        return await self.start()
-
     async def start(self, *, clock: Clock | None = None, observe: Observer | None = None) -> Self:
         """What `async with` does at its start; `observe` is put into the chain. End with `stop`."""
-        if self._stack is not None:
-            raise ProgrammingError(
-                f"client {self.name!r} is running already", hint="make a client for each `async with`"
-            )
+        self._only_once(self._stack)
         self._stack = AsyncExitStack()
         self._running = await self._stack.enter_async_context(self.role.serving(clock=clock, observe=observe))
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def stop(self) -> None:
         """Close what is open, each within `CLOSE_TIME` seconds, and end."""
@@ -195,9 +185,7 @@ class Client:
     @property
     def running(self) -> Running:
         """The role that is served; ProgrammingError outside of `async with`."""
-        if self._running is None:
-            raise ProgrammingError(f"client {self.name!r} is not running", hint="use it inside `async with client:`")
-        return self._running
+        return self._need(self._running)
 
     @property
     def connections(self) -> list[OpenConnection]:

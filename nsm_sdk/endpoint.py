@@ -11,15 +11,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import Self
 
 import anyio
 
 from nsm_sdk.api import KERNEL, NetworkService, NetworkServiceEndpoint
 from nsm_sdk.chains import nse, registrant
-from nsm_sdk.core import Call, Chain, Clock, Dial, Element, Next, Observer, Role, Running, Service
-from nsm_sdk.errors import InvalidRequest, NsmError, ProgrammingError
+from nsm_sdk.core import Block, Call, Chain, Clock, Dial, Element, Next, Observer, Role, Running, Service
+from nsm_sdk.errors import InvalidRequest, NsmError
 from nsm_sdk.mechanisms import KernelServer, Mechanisms
 from nsm_sdk.security import Insecure, Source, TokenGenerator
 from nsm_sdk.transport import Dialer, listen
@@ -30,7 +29,7 @@ UNREGISTER_TIME = 2.0
 """Seconds in which the end of an `async with` takes the registration back."""
 
 
-class Endpoint:
+class Endpoint(Block):
     """An endpoint called `name` of one service or several; use it with `async with`.
 
     `elements` do its work, for example `PointToPointIpam("172.16.0.0/24")`.
@@ -42,6 +41,8 @@ class Endpoint:
     `timeout`: seconds in which the first registration has to succeed.
     `unregister`: take the registration back at the end; else it expires.
     """
+
+    sort = "endpoint"
 
     def __init__(
         self,
@@ -88,9 +89,6 @@ class Endpoint:
         self._registering: Running | None = None
         self._entry: NetworkServiceEndpoint | None = None
 
-    async def __aenter__(self) -> Self:
-        return await self.start()
-
     async def start(self, *, clock: Clock | None = None, observe: Observer | None = None) -> Self:
         """What `async with` does at its start. Errors of the first registration come out; nothing is left then."""
         await self.serve(clock=clock, observe=observe)
@@ -103,8 +101,7 @@ class Endpoint:
 
     async def serve(self, *, clock: Clock | None = None, observe: Observer | None = None) -> Self:
         """Listen, without registering; for those who register in the background (`register`)."""
-        if self._stack is not None:
-            raise ProgrammingError(f"endpoint {self.name!r} is running already", hint="make one for each `async with`")
+        self._only_once(self._stack)
         async with AsyncExitStack() as stack:
             serving = self.role.serving(listen=[listen(self.listen)], clock=clock, observe=observe)
             self._running = await stack.enter_async_context(serving)
@@ -144,11 +141,6 @@ class Endpoint:
 
         await running.runtime.serve(run, timeout, f"unregister {self.name!r}")
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
     async def stop(self) -> None:
         """Unregister (a manager that is gone is no error: the registration expires), stop listening, and end."""
         if self._stack is None:
@@ -179,10 +171,3 @@ class Endpoint:
     def running(self) -> Running:
         """The role that is served; ProgrammingError outside of `async with`."""
         return self._need(self._running)
-
-    def _need(self, running: Running | None) -> Running:
-        if running is None:
-            raise ProgrammingError(
-                f"endpoint {self.name!r} is not running", hint="use it inside `async with endpoint:`"
-            )
-        return running

@@ -8,6 +8,7 @@ State: none.
 
 from __future__ import annotations
 
+from nsm_sdk.core.block import Block
 from nsm_sdk.core.call import (
     NO_EVENTS,
     NOBODY,
@@ -58,6 +59,7 @@ __all__ = [
     "QUERY_END",
     "STREAMING",
     "WATCH_END",
+    "Block",
     "Bound",
     "Call",
     "Cause",

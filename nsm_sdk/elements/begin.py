@@ -11,16 +11,14 @@ State: one `Record` per connection.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-
-import anyio
 
 from nsm_sdk.api import Connection, Request, Snapshot, State
-from nsm_sdk.core import Call, Cause, Done, Element, KeyedLock, Next, Outcome, Runtime, Service, Still, cleanup_time
+from nsm_sdk.core import Call, Cause, Element, Next, Outcome, cleanup_time
 from nsm_sdk.core import State as Slots
 from nsm_sdk.elements.closing import close_below, raise_first
 from nsm_sdk.elements.merge import merge
-from nsm_sdk.elements.record import Edit, Post, Record
+from nsm_sdk.elements.record import Record
+from nsm_sdk.elements.turns import Post, Turns
 from nsm_sdk.errors import Exhausted, InvalidRequest
 
 logger = logging.getLogger("nsm_sdk.elements")
@@ -43,16 +41,6 @@ def forget_endpoint(request: Request) -> None:
     request.connection.state = State.RESELECT_REQUESTED
 
 
-class _Table(Service):
-    """The records; a chain that is served again starts without those of the last time, whose tasks are gone."""
-
-    def __init__(self) -> None:
-        self.records: dict[str, Record] = {}
-
-    async def start(self, runtime: Runtime) -> None:
-        self.records.clear()
-
-
 MOST = 65_536
 """Connections of one hop. Peers make them, and each takes memory, so there must be an end."""
 
@@ -67,9 +55,8 @@ class Begin(Element):
     def __init__(self, *, merges: bool = False, most: int = MOST) -> None:
         self.merges = merges
         self._most = most
-        self._table = _Table()
-        self._records = self._table.records
-        self._locks: KeyedLock[str] = KeyedLock()
+        self._turns: Turns[Record] = Turns("begin", self._run, finishes=UNDOING)
+        self._records, self._locks = self._turns.records, self._turns.locks
 
     # -- what callers ask for ---------------------------------------------------------------------------------------
 
@@ -87,7 +74,7 @@ class Begin(Element):
         await self._locks.acquire(conn_id)
         record = self._records.get(conn_id)
         if record is None:
-            record = self._records[conn_id] = Record(self, conn_id, call, next)
+            record = self._records[conn_id] = Record(self._turns, conn_id, call, next)
         record.stop_retry()
         handed_over = False
         try:
@@ -183,32 +170,22 @@ class Begin(Element):
 
         def again() -> None:
             record.retry = None
-            if self._records.get(record.id) is record and not record.established:
-                self._spawn(record, Cause.CLOSE, lambda: self._close_again(record))
+            if self._turns.holds(record) and not record.established:
+                self._turns.spawn(record, Cause.CLOSE, lambda: self._close_again(record))
 
         record.retry = record.runtime.after(pause, again)
 
     async def _close_again(self, record: Record) -> None:
         await self._locks.acquire(record.id)
         try:
-            if self._records.get(record.id) is record and not record.established:
+            if self._turns.holds(record) and not record.established:
                 await self._undo(record, Cause.CLOSE)
         finally:
             self._locks.release(record.id)
 
     def _finish_later(self, record: Record, cause: Cause) -> bool:
         """Close below in a task of its own that takes over the lock; False when this hop has been killed."""
-        if record.runtime.killed:
-            return False
-
-        async def run() -> None:
-            try:
-                await self._undo(record, cause)
-            finally:
-                self._locks.release(record.id)
-
-        self._spawn(record, cause, run)
-        return True
+        return self._turns.hand_over(record, cause, lambda: self._undo(record, cause))
 
     async def _undo(self, record: Record, cause: Cause) -> None:
         """Close what there is, shielded and in bounded time. The caller holds the lock."""
@@ -218,44 +195,8 @@ class Begin(Element):
         if scope.cancelled_caught:
             self._retry_later(record, [])
 
-    # -- what elements post -----------------------------------------------------------------------------------------
-
-    def post(
-        self, record: Record, cause: Cause, edit: Edit | None, done: Done | None, still: Still | None = None
-    ) -> None:
-        """Run an event of `record` once its turn has come; joins one of its kind that has not begun."""
-        post = record.posts.get(cause)
-        fresh = post is None
-        if post is None:
-            post = record.posts[cause] = Post(cause, edit)
-        if done is not None:
-            post.dones.append(done)
-        post.stills.append(still)
-        if fresh:
-            self._spawn(record, cause, lambda: self._run(record, post))
-
-    async def _run(self, record: Record, post: Post) -> None:
-        await self._locks.acquire(record.id)
-        try:
-            if record.posts.get(post.cause) is post:
-                del record.posts[post.cause]
-            else:
-                return  # a close has told it that it is needless
-            if not record.established or self._records.get(record.id) is not record or not post.needed():
-                post.tell(Outcome.SKIPPED)
-                return
-            call = record.call(post.cause, record.timeout)
-            try:
-                with anyio.fail_after(record.timeout):
-                    await self._run_now(record, post, call)
-            except Exception as error:
-                post.tell(Outcome.FAILED, record.runtime.explain(error))
-            else:
-                post.tell(Outcome.DONE)
-        finally:
-            self._locks.release(record.id)
-
-    async def _run_now(self, record: Record, post: Post, call: Call) -> None:
+    async def _run(self, record: Record, post: Post, call: Call) -> None:
+        """Do what an element has posted."""
         if post.cause is Cause.CLOSE:
             raise_first(await self._close(record, call))
             return
@@ -271,9 +212,6 @@ class Begin(Element):
         conn = await record.next.request(call, request)
         conn.state = State.UP
         record.remember(call, record.preferences, conn)
-
-    def _spawn(self, record: Record, cause: Cause, fn: Callable[[], Awaitable[None]]) -> None:
-        record.runtime.spawn(fn, f"begin: {cause}", finish=cause in UNDOING)
 
     def __len__(self) -> int:
         return len(self._records)

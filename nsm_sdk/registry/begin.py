@@ -11,28 +11,23 @@ State: one `Record` per name.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from typing import ClassVar
-
-import anyio
 
 from nsm_sdk.core import (
     NSE,
     Call,
     Cause,
-    Done,
     E,
-    KeyedLock,
     Kind,
     Outcome,
     RegistryElement,
     RegistryNext,
     State,
-    Still,
     cleanup_time,
 )
+from nsm_sdk.elements.turns import Post, Turns
 from nsm_sdk.errors import Exhausted, InvalidRequest
-from nsm_sdk.registry.record import Post, Record
+from nsm_sdk.registry.record import Record
 
 logger = logging.getLogger("nsm_sdk.registry")
 
@@ -53,15 +48,15 @@ class Begin(RegistryElement[E]):
     def __init__(self, kind: Kind[E], *, most: int = MOST) -> None:
         self._most = most
         self._kind = kind
-        self._records: dict[str, Record[E]] = {}
-        self._locks: KeyedLock[str] = KeyedLock()
+        self._turns: Turns[Record[E]] = Turns(f"begin {kind.label}", self._run)
+        self._records, self._locks = self._turns.records, self._turns.locks
         # A service is not its registrant's own: undoing would take it away from everybody else who offers it.
         self._undoes = kind.label == NSE.label
 
     async def register(self, call: Call, entry: E, next: RegistryNext[E]) -> E:
         name = entry.name
         if not name:
-            raise InvalidRequest(f"a {self._kind.label} needs a name", hint="set the field `name`")
+            raise InvalidRequest(f"the {self._kind.label} to register has no name", hint="set the field `name`")
         if len(self._records) >= self._most and name not in self._records:
             raise Exhausted(
                 f"{len(self._records)} {self._kind.label}s are registered here, as many as there may be",
@@ -70,7 +65,7 @@ class Begin(RegistryElement[E]):
         await self._locks.acquire(name)
         record = self._records.get(name)
         if record is None:
-            record = self._records[name] = Record(self, self._kind, name, call, next)
+            record = self._records[name] = Record(self._turns, self._kind, name, call, next)
         handed_over = False
         try:
             call.state, call.events = record.state, record.events
@@ -131,72 +126,32 @@ class Begin(RegistryElement[E]):
 
     def _forget(self, record: Record[E]) -> None:
         record.established = False
-        if self._records.get(record.name) is record:
-            del self._records[record.name]
+        if self._turns.holds(record):
+            del self._records[record.id]
         for post in record.posts.values():
             post.tell(Outcome.SKIPPED)
         record.posts.clear()
 
-    # -- what runs by itself ----------------------------------------------------------------------------------------
-
     def _finish_later(self, record: Record[E], cause: Cause) -> bool:
         """Unregister below in a task of its own that takes over the lock; False when this hop has been killed."""
-        if record.runtime.killed:
-            return False
 
         async def run() -> None:
             try:
                 with cleanup_time(UNDO_TIME):
                     await self._close(record, record.call(cause, UNDO_TIME), record.entry())
             except Exception as error:
-                logger.info("%s: %s of %r: %s", record.runtime.name, cause, record.name, error)
+                logger.info("%s: %s of %r: %s", record.runtime.name, cause, record.id, error)
             finally:
                 self._forget(record)
-                self._locks.release(record.name)
 
-        self._spawn(record, cause, run)
-        return True
+        return self._turns.hand_over(record, cause, run)
 
-    def post(self, record: Record[E], cause: Cause, done: Done | None, still: Still | None = None) -> None:
-        """Run an event once its turn has come; joins one of its kind that has not begun."""
-        if self._records.get(record.name) is not record:
-            if done is not None:
-                done(Outcome.SKIPPED, None)
-            return
-        post = record.posts.get(cause)
-        fresh = post is None
-        if post is None:
-            post = record.posts[cause] = Post()
-        post.join(record.version, done, still)
-        if fresh:
-            self._spawn(record, cause, lambda: self._run(record, cause, post))
-
-    async def _run(self, record: Record[E], cause: Cause, post: Post) -> None:
-        await self._locks.acquire(record.name)
-        try:
-            if record.posts.get(cause) is not post:
-                return  # an unregistration has told it that it is needless
-            del record.posts[cause]
-            outdated = cause is Cause.CLOSE and post.version != record.version
-            if not record.established or outdated or not post.wanted():
-                post.tell(Outcome.SKIPPED)
-                return
-            call = record.call(cause, record.timeout)
-            try:
-                with anyio.fail_after(record.timeout):
-                    if cause is Cause.CLOSE:
-                        await self._close(record, call, record.entry())
-                    else:
-                        record.remember(await record.next.register(call, record.entry()))
-            except Exception as error:
-                post.tell(Outcome.FAILED, record.runtime.explain(error))
-            else:
-                post.tell(Outcome.DONE)
-        finally:
-            self._locks.release(record.name)
-
-    def _spawn(self, record: Record[E], cause: Cause, fn: Callable[[], Awaitable[None]]) -> None:
-        record.runtime.spawn(fn, f"begin {self._kind.label}: {cause}")
+    async def _run(self, record: Record[E], post: Post, call: Call) -> None:
+        """Do what an element has posted."""
+        if post.cause is Cause.CLOSE:
+            await self._close(record, call, record.entry())
+        else:
+            record.remember(await record.next.register(call, record.entry()))
 
     def __len__(self) -> int:
         return len(self._records)

@@ -53,7 +53,7 @@ class Connect(RegistryElement[E]):
         url = call.url or (self.url if isinstance(self.url, str) else self.url())
         if not url:
             raise FailedPrecondition(
-                f"no registry to send a {self._kind.label} to",
+                f"no registry to send the {self._kind.label} to",
                 hint="names with '@' need a proxy registry; others need the address of a registry",
             )
         remote = registry_of(self._dial(url), self._kind)

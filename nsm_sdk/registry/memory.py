@@ -28,7 +28,7 @@ class Memory(RegistryElement[E]):
 
     async def register(self, call: Call, entry: E, next: RegistryNext[E]) -> E:
         if not entry.name:
-            raise InvalidRequest(f"a {self._kind.label} needs a name", hint="set the field `name`")
+            raise InvalidRequest(f"the {self._kind.label} to register has no name", hint="set the field `name`")
         registered = await next.register(call, entry)
         self.store.put(registered)
         return registered

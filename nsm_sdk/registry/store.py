@@ -60,7 +60,7 @@ class MemoryStore(Service, Generic[E]):
             raise _stopping()
         name = entry.name
         if not name:
-            raise InvalidRequest(f"a {self._kind.label} needs a name", hint="set the field `name`")
+            raise InvalidRequest(f"the {self._kind.label} to register has no name", hint="set the field `name`")
         facets = self._matcher.facets(entry)
         item = _Item(entry.SerializeToString(), facets)
         old = self._items.get(name)

@@ -265,6 +265,7 @@ async def test_posts_coalesce_and_a_close_that_was_overtaken_is_needless() -> No
         assert posts.causes[-1] is Cause.CLOSE
         events.refresh(done)
         events.close()
+        await settled()
         assert told[-1] == "skipped"
 
 
