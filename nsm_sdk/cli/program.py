@@ -10,6 +10,7 @@ State: the process: descriptors, signal handlers, the two writers.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -60,6 +61,9 @@ class Program:
 
     def ready(self, listen: Sequence[str]) -> None:
         """Print the ready line."""
+        # Modules and chains stay to the end. Looking through them again in every full collection took 11 ms of
+        # processor time, in which nothing is served. (Not collected first: that is as long, for 400 objects.)
+        gc.freeze()
         line = {
             "event": "ready",
             "role": self.role,

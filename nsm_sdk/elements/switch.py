@@ -36,9 +36,15 @@ class Case:
 
 
 class Switch(Element):
-    """Take the first of `cases` whose condition holds."""
+    """Take the first of `cases` whose condition holds. `name` is that of the switch, in chains that are shown."""
 
     def __init__(self, name: str, *cases: Case) -> None:
+        for at, one in enumerate((name, *cases)):
+            if isinstance(one, Case) is (at == 0):
+                raise ProgrammingError(
+                    f"argument {at} of a switch is {one!r}: it takes its own name first, and then cases",
+                    hint='for example Switch("payload", Case("ethernet", is_ethernet, Bridge()))',
+                )
         self.name = name
         self._cases = cases
         self._taken = Slot[int](f"switch {name}")

@@ -8,6 +8,8 @@ State: none.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,3 +119,13 @@ def test_branches_are_shown_and_checked() -> None:
         Chain("c", switch).check()
     with pytest.raises(ProgrammingError):
         Switch("s", Case("a", otherwise, Probe()), Case("a", otherwise, Probe()))
+
+
+def test_a_switch_without_a_name_does_not_lose_its_first_case() -> None:
+    case: Any = Case("a", otherwise, Probe())
+    with pytest.raises(ProgrammingError, match="argument 0 of a switch is Case") as caught:
+        Switch(case, case)
+    assert "Switch(" in caught.value.hint
+    element: Any = Probe()
+    with pytest.raises(ProgrammingError, match="argument 1"):
+        Switch("s", element)
