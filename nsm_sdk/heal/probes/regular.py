@@ -37,8 +37,9 @@ class Liveness:
     """Checks in a row that must fail."""
     overlap: bool = True
     """Start a check while an earlier one is waiting for its answer."""
-    jitter: float = 0.1
-    """The interval is shortened at random by up to this share."""
+    jitter: float = 0.2
+    """The interval is shortened at random by up to this share: timers are late and repairs take time, yet a failure
+    shall on average be healed within half an interval and the time-out."""
 
 
 class Regular:
