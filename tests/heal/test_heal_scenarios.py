@@ -261,7 +261,7 @@ async def test_only_so_many_failures_in_a_row_count() -> None:
         await bench.request()
         await VirtualClock().advance(1)
         world.endpoints["nse-1"].flows = False
-        await VirtualClock().advance(0.45)
+        await VirtualClock().advance(0.3)
         world.endpoints["nse-1"].flows = True
         await VirtualClock().advance(2)
         assert healed(heal) == (0, 0)
