@@ -68,6 +68,7 @@ class Peer:
 
     async def unary(self, method: Method[Any, Any], raw: bytes, context: Any) -> bytes:
         message = method.request.FromString(raw)
+        await self.stage.begun.wait()
         exchange = self._expected(method, message)
         if exchange is None:
             return await self._extra(method, message, context)

@@ -79,6 +79,8 @@ class Stage:
         self._heard: dict[int, list[Any]] = {}
         self._news = asyncio.Event()
         self._at = 0
+        self.begun = asyncio.Event()
+        """Set once the recording is being played; a program may call before, as soon as it runs."""
         self._known = {one: list(self.script.registered(one)) for one in self.peers}
 
     # -- setting up -------------------------------------------------------------------------------------------------
@@ -163,6 +165,7 @@ class Stage:
         """Go through the recording. `actions`: what our hop's application does, by the number of the recorded call that
         came of it; `hooks`: what else happens, by the number of an event."""
         actions, hooks = actions or {}, hooks or {}
+        self.begun.set()
         firsts: dict[int, list[Exchange]] = {}
         for one in self.script.exchanges.values():
             firsts.setdefault(self._start(one), []).append(one)
