@@ -14,7 +14,7 @@ Does:  names every way in which the SDK fails. Each error says what went wrong (
            |- FailedPrecondition  FAILED_PRECONDITION  the world is not as the request needs it
            |- Unavailable         UNAVAILABLE          nobody answers; trying again may help
            |  |- NoCandidate      UNAVAILABLE          no endpoint fits; tells why each one fell
-           |  `- NotReached       UNAVAILABLE          nobody is there; nothing of the call has left this hop
+           |  `- NotReached       UNAVAILABLE          nobody is there; certainly nobody has looked at the call
            |- DeadlineExceeded    DEADLINE_EXCEEDED    time ran out
            |- Cancelled           CANCELLED            the caller went away
            |- Unimplemented       UNIMPLEMENTED        the peer does not offer this
@@ -144,10 +144,11 @@ class NoCandidate(Unavailable):
 
 
 class NotReached(Unavailable):
-    """Nobody is there, and nothing of the call has left this hop: no connection to the peer ever stood for it.
+    """Nobody is there who would take the call, and certainly nobody has looked at it.
 
-    Only a transport raises it, and only when it is certain; a call that may have been written in part is `Unavailable`.
-    What a peer answers never becomes `NotReached`: that the peer could not reach somebody is plain `Unavailable` here.
+    Only a transport raises it, and only when it is certain: no connection to the peer stood, or the peer closed it and
+    said which calls it had not looked at. A call that may have been read in part is `Unavailable`. What a peer answers
+    never becomes `NotReached`: that the peer could not reach somebody is plain `Unavailable` here.
     """
 
 

@@ -19,7 +19,7 @@ from nsm_sdk.elements.closing import close_below, raise_first
 from nsm_sdk.elements.merge import merge
 from nsm_sdk.elements.record import Record
 from nsm_sdk.elements.turns import Post, Turns
-from nsm_sdk.errors import Exhausted, InvalidRequest
+from nsm_sdk.errors import InvalidRequest
 
 logger = logging.getLogger("nsm_sdk.elements")
 
@@ -43,19 +43,22 @@ def forget_endpoint(request: Request) -> None:
 
 MOST = 65_536
 """Connections of one hop. Peers make them, and each takes memory, so there must be an end."""
+MOST_BYTES = 256 << 20
+"""Bytes of all of them together: 4 KiB each if there are as many as there may be, which is four times the usual."""
 
 
 class Begin(Element):
     """Own the connections of this hop. `merges`: the caller is an application that may hold a stale connection.
-    `most`: how many there may be; Exhausted for one more."""
+    `most`: how many there may be, and `most_bytes` how long all of them together; Exhausted for more."""
 
     gives_state = True
     unique = True
 
-    def __init__(self, *, merges: bool = False, most: int = MOST) -> None:
+    def __init__(self, *, merges: bool = False, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
         self.merges = merges
-        self._most = most
-        self._turns: Turns[Record] = Turns("begin", self._run, finishes=UNDOING)
+        self._turns: Turns[Record] = Turns(
+            "begin", self._run, most=most, most_bytes=most_bytes, things="connections", finishes=UNDOING
+        )
         self._records, self._locks = self._turns.records, self._turns.locks
 
     # -- what callers ask for ---------------------------------------------------------------------------------------
@@ -66,11 +69,7 @@ class Begin(Element):
             raise InvalidRequest(
                 "a connection needs an id", hint="put UpdatePath above Begin, or give the connection an id"
             )
-        if len(self._records) >= self._most and conn_id not in self._records:
-            raise Exhausted(
-                f"there are {len(self._records)} connections here, as many as this hop takes",
-                hint="close some, or spread them over more hops",
-            )
+        self._turns.admit(conn_id, call.size)
         await self._locks.acquire(conn_id)
         record = self._records.get(conn_id)
         if record is None:
@@ -83,12 +82,12 @@ class Begin(Element):
                 await self._catch_up(record, request)
             if not record.established:
                 record.conn = Snapshot.of(request.connection)
+                self._turns.weigh(record, len(record.conn.data))
             preferences = b""
             if request.mechanism_preferences:
                 preferences = Request(mechanism_preferences=request.mechanism_preferences).SerializeToString()
             conn = await next.request(call, request)
-            conn.state = State.UP
-            record.remember(call, preferences, conn)
+            self._remember(record, call, preferences, conn)
             if self.merges:
                 record.returned = record.conn
             return conn
@@ -154,7 +153,7 @@ class Begin(Element):
         if errors or record.state:
             self._retry_later(record, errors)
         else:
-            self._records.pop(record.id, None)
+            self._turns.drop(record)
         return errors
 
     def _retry_later(self, record: Record, errors: list[Exception]) -> None:
@@ -162,7 +161,7 @@ class Begin(Element):
         what = "; ".join(map(str, errors)) or f"not released yet: {', '.join(record.state.leftovers())}"
         if left <= 0:
             logger.warning("%s: gave up closing %s: %s", record.runtime.name, record.id, what)
-            self._records.pop(record.id, None)
+            self._turns.drop(record)
             return
         pause = min(FIRST_RETRY * 2**record.attempts, LAST_RETRY, left)
         record.attempts += 1
@@ -210,8 +209,16 @@ class Begin(Element):
                 record.established = True
             (post.edit or forget_endpoint)(request)
         conn = await record.next.request(call, request)
+        self._remember(record, call, record.preferences, conn)
+
+    def _remember(self, record: Record, call: Call, preferences: bytes, conn: Connection) -> None:
         conn.state = State.UP
-        record.remember(call, record.preferences, conn)
+        stored = Snapshot.of(conn)
+        # The answer may be longer than what was asked. If there is no room for it, a first request is undone.
+        size = len(stored.data) + len(preferences)
+        self._turns.admit(record.id, size)
+        self._turns.weigh(record, size)
+        record.remember(call, preferences, stored)
 
     def __len__(self) -> int:
         return len(self._records)

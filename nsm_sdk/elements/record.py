@@ -8,7 +8,7 @@ State: one record per connection id, until its close has succeeded.
 
 from __future__ import annotations
 
-from nsm_sdk.api import Connection, Request, Snapshot, expiry
+from nsm_sdk.api import Request, Snapshot, expiry
 from nsm_sdk.core import Call, Cause, Done, Next, Still, Timer
 from nsm_sdk.elements.turns import DEFAULT_TIMEOUT, Edit, Owned, Posts, Turns
 
@@ -32,11 +32,11 @@ class Record(Owned):
         self.closing_since = 0.0
         """Wall time of the first attempt to close that left something."""
 
-    def remember(self, call: Call, preferences: bytes, conn: Connection) -> None:
+    def remember(self, call: Call, preferences: bytes, conn: Snapshot) -> None:
         """A request has succeeded: this is what refreshes and closes start from."""
         self.established = True
         self.attempts = 0
-        self.conn = Snapshot.of(conn)
+        self.conn = conn
         self.preferences = preferences
         self.peer = call.peer
         self.metadata = call.metadata

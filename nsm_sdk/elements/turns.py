@@ -31,6 +31,7 @@ from nsm_sdk.core import (
     State,
     Still,
 )
+from nsm_sdk.errors import Exhausted
 
 Edit: TypeAlias = Callable[[Request], None]
 
@@ -73,6 +74,7 @@ class Owned:
         "peer",
         "posts",
         "runtime",
+        "size",
         "state",
         "timeout",
         "version",
@@ -84,6 +86,8 @@ class Owned:
         self.state = State()
         self.events: Events = NO_EVENTS
         self.established = False
+        self.size = 0
+        """Bytes of what is stored."""
         self.version = 0
         """Where it counts up, a close that was posted before is needless."""
         self.timeout = time_of(call.remaining())
@@ -112,21 +116,61 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 class Turns(Service, Generic[R]):
     """The records of one `Begin`. `run` does what was posted; the record's lock is held meanwhile.
 
-    `name` is that of its tasks; `finishes` are the causes that a hop which shuts down in good order still finishes. A
-    chain that is served again starts without the records of the last time, whose tasks are gone.
+    `name` is that of its tasks; `finishes` are the causes that a hop which shuts down in good order still finishes.
+    `most` records there may be, and `most_bytes` of what they store; `things` is what to call them. A chain that is
+    served again starts without the records of the last time, whose tasks are gone.
     """
 
     def __init__(
-        self, name: str, run: Callable[[R, Post, Call], Awaitable[None]], *, finishes: frozenset[Cause] = frozenset()
+        self,
+        name: str,
+        run: Callable[[R, Post, Call], Awaitable[None]],
+        *,
+        most: int,
+        most_bytes: int,
+        things: str,
+        finishes: frozenset[Cause] = frozenset(),
     ) -> None:
         self.records: dict[str, R] = {}
         self.locks: KeyedLock[str] = KeyedLock()
+        self.bytes = 0
+        self._most = most
+        self._most_bytes = most_bytes
+        self._things = things
         self._name = name
         self._run = run
         self._finishes = finishes
 
     async def start(self, runtime: Runtime) -> None:
         self.records.clear()
+        self.bytes = 0
+
+    def admit(self, id: str, size: int) -> None:
+        """Raise Exhausted where a message of `size` bytes would make a record, or a larger one, for which there is no
+        room."""
+        record = self.records.get(id)
+        if record is None and len(self.records) >= self._most:
+            raise Exhausted(
+                f"there are {len(self.records)} {self._things} here, as many as this hop takes",
+                hint="close some, or spread them over more hops",
+            )
+        more = size - (0 if record is None else record.size)
+        if more > 0 and self.bytes + more > self._most_bytes:
+            raise Exhausted(
+                f"the {self._things} here take {self.bytes} bytes, and with {more} more it would be over {self._most_bytes}",
+                hint="send less with each, close some, or spread them over more hops",
+            )
+
+    def weigh(self, record: R, size: int) -> None:
+        """`record` stores that many bytes now."""
+        self.bytes += size - record.size
+        record.size = size
+
+    def drop(self, record: R) -> None:
+        """Forget it, if it is there still."""
+        if self.holds(record):
+            del self.records[record.id]
+            self.bytes -= record.size
 
     def holds(self, record: R) -> bool:
         """Whether that very record is still the one of its id."""

@@ -26,7 +26,7 @@ from nsm_sdk.core import (
     cleanup_time,
 )
 from nsm_sdk.elements.turns import Post, Turns
-from nsm_sdk.errors import Exhausted, InvalidRequest
+from nsm_sdk.errors import InvalidRequest
 from nsm_sdk.registry.record import Record
 
 logger = logging.getLogger("nsm_sdk.registry")
@@ -37,18 +37,22 @@ UNDO_TIME = 2.0
 
 MOST = 262_144
 """Names of one registry. Peers make them, and each takes memory, so there must be an end."""
+MOST_BYTES = 256 << 20
+"""Bytes of all of them together: 1 KiB each if there are as many as there may be, which is twice the usual."""
 
 
 class Begin(RegistryElement[E]):
-    """Own the registrations that pass here. InvalidRequest for an empty name; Exhausted for more than `most`."""
+    """Own the registrations that pass here. InvalidRequest for an empty name; Exhausted for more than `most`, or
+    more than `most_bytes` of all of them together."""
 
     gives_state: ClassVar[bool] = True
     unique: ClassVar[bool] = True
 
-    def __init__(self, kind: Kind[E], *, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self, kind: Kind[E], *, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
         self._kind = kind
-        self._turns: Turns[Record[E]] = Turns(f"begin {kind.label}", self._run)
+        self._turns: Turns[Record[E]] = Turns(
+            f"begin {kind.label}", self._run, most=most, most_bytes=most_bytes, things=f"{kind.label}s"
+        )
         self._records, self._locks = self._turns.records, self._turns.locks
         # A service is not its registrant's own: undoing would take it away from everybody else who offers it.
         self._undoes = kind.label == NSE.label
@@ -57,11 +61,7 @@ class Begin(RegistryElement[E]):
         name = entry.name
         if not name:
             raise InvalidRequest(f"the {self._kind.label} to register has no name", hint="set the field `name`")
-        if len(self._records) >= self._most and name not in self._records:
-            raise Exhausted(
-                f"{len(self._records)} {self._kind.label}s are registered here, as many as there may be",
-                hint="unregister some",
-            )
+        self._turns.admit(name, call.size)
         await self._locks.acquire(name)
         record = self._records.get(name)
         if record is None:
@@ -70,11 +70,11 @@ class Begin(RegistryElement[E]):
         try:
             call.state, call.events = record.state, record.events
             if not record.established:
-                record.attempt(entry)
+                self._turns.weigh(record, record.attempt(entry))
             remaining = call.remaining()
             registered = await next.register(call, entry)
             record.remember_call(call, remaining)
-            record.remember(registered)
+            self._turns.weigh(record, record.remember(registered))
             return registered
         except BaseException:
             if not record.established:
@@ -126,8 +126,7 @@ class Begin(RegistryElement[E]):
 
     def _forget(self, record: Record[E]) -> None:
         record.established = False
-        if self._turns.holds(record):
-            del self._records[record.id]
+        self._turns.drop(record)
         for post in record.posts.values():
             post.tell(Outcome.SKIPPED)
         record.posts.clear()
@@ -151,7 +150,7 @@ class Begin(RegistryElement[E]):
         if post.cause is Cause.CLOSE:
             await self._close(record, call, record.entry())
         else:
-            record.remember(await record.next.register(call, record.entry()))
+            self._turns.weigh(record, record.remember(await record.next.register(call, record.entry())))
 
     def __len__(self) -> int:
         return len(self._records)

@@ -26,12 +26,14 @@ class Record(Owned, Generic[E]):
         self._kind = kind
         self._data = b""
 
-    def attempt(self, entry: E) -> None:
-        """A first registration begins: this is what to undo if it fails."""
+    def attempt(self, entry: E) -> int:
+        """A first registration begins: this is what to undo if it fails. Answers how many bytes it has."""
         self._data = entry.SerializeToString()
+        return len(self._data)
 
-    def remember(self, registered: E) -> None:
-        """What was answered, under the name that the caller uses; without the expiry, which is to be found anew."""
+    def remember(self, registered: E) -> int:
+        """What was answered, under the name that the caller uses; without the expiry, which is to be found anew.
+        Answers how many bytes that has."""
         stored = self._kind.copy(registered)
         stored.name = self.id
         if "expiration_time" in stored.DESCRIPTOR.fields_by_name:
@@ -39,6 +41,7 @@ class Record(Owned, Generic[E]):
         self._data = stored.SerializeToString()
         self.established = True
         self.version += 1
+        return len(self._data)
 
     def remember_call(self, call: Call, remaining: float) -> None:
         """The call that succeeded; `remaining` is the time it had when it began."""

@@ -18,7 +18,7 @@ import pytest
 
 from nsm_sdk import api
 from nsm_sdk.api import Connection, NetworkServiceEndpoint, PathSegment, Request, Selector, limits, wire
-from nsm_sdk.core import END, NSE, Chain, Role
+from nsm_sdk.core import END, NSE, Call, Chain, Element, Next, Role
 from nsm_sdk.elements import Begin, Connect, Hub, UpdatePath
 from nsm_sdk.elements import begin as elements_begin
 from nsm_sdk.errors import Exhausted, InvalidRequest, Status
@@ -26,6 +26,7 @@ from nsm_sdk.registry import Begin as RegistryBegin
 from nsm_sdk.registry import Memory
 from nsm_sdk.registry import begin as registry_begin
 from nsm_sdk.registry.template import LONGEST as LONGEST_TEMPLATE
+from nsm_sdk.testing import Probe, settled
 from nsm_sdk.transport import settings as transport_settings
 from tests.untrusted.hops import mesh
 from tests.untrusted.strategies import EXPIRES, TOKEN
@@ -179,6 +180,74 @@ async def test_a_hop_takes_only_so_many_connections() -> None:
         assert len(begin) == 3
 
 
+class _Answers(Element):
+    """Answers with a long label."""
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        conn = await next.request(call, request)
+        if request.connection.id == "grows":
+            conn.labels["long"] = "x" * 2000
+        return conn
+
+
+def _sized(name: str, size: int) -> tuple[Request, int]:
+    request = Request(connection=Connection(id=name))
+    request.connection.labels["pad"] = "x" * size
+    return request, request.ByteSize()
+
+
+async def test_a_hop_takes_only_so_many_bytes() -> None:
+    begin, below = Begin(most_bytes=3000), Probe()
+    bound = Chain("hop", begin, below, _Answers()).bind(END)
+    async with Role("hop").serving() as running:
+
+        async def ask(name: str, size: int) -> None:
+            request, length = _sized(name, size)
+            await bound.request(Call(running.runtime, deadline=running.call(timeout=5).deadline, size=length), request)
+
+        await ask("a", 1000)
+        await ask("b", 1000)
+        for name in ("c", "a"):
+            with pytest.raises(Exhausted, match="bytes") as caught:
+                await ask(name, 2500)
+            assert caught.value.hint
+        assert sorted(begin.ids()) == ["a", "b"]
+        # Refreshing what there is, and making it shorter, costs nothing.
+        await ask("a", 1000)
+        await ask("b", 10)
+        await ask("c", 900)
+        # An answer that is too long undoes a first request, and leaves a connection that stands as it is.
+        await bound.close(running.call(), Connection(id="b"))
+        with pytest.raises(Exhausted, match="bytes"):
+            await ask("grows", 1)
+        await settled()
+        assert sorted(begin.ids()) == ["a", "c"]
+        assert below.seen.verbs[-1] == "close"
+        for name in ("a", "c"):
+            await bound.close(running.call(), Connection(id=name))
+        assert begin._turns.bytes == 0
+
+
+async def test_a_registry_takes_only_so_many_bytes() -> None:
+    chain = Chain("registry", RegistryBegin(NSE, most_bytes=3000), Memory(NSE))
+    async with Role("registry", nse=chain).serving() as running:
+        bound = running.bound.nse
+        assert bound is not None
+
+        async def register(name: str, size: int) -> None:
+            entry = NetworkServiceEndpoint(name=name, url="x" * size)
+            await bound.register(Call(running.runtime, size=entry.ByteSize()), entry)
+
+        await register("a", 1000)
+        await register("b", 1000)
+        with pytest.raises(Exhausted, match="endpoints here take") as caught:
+            await register("c", 2000)
+        assert caught.value.hint
+        await register("a", 1000)
+        await bound.unregister(running.call(), NetworkServiceEndpoint(name="a"))
+        await register("c", 1500)
+
+
 async def test_a_registry_takes_only_so_many_names() -> None:
     memory = Memory(NSE)
     chain = Chain("registry", RegistryBegin(NSE, most=3), memory)
@@ -232,7 +301,9 @@ def test_the_page_names_every_limit() -> None:
         wire.SMALL,
         wire.MOST_FIELDS,
         elements_begin.MOST,
+        elements_begin.MOST_BYTES,
         registry_begin.MOST,
+        registry_begin.MOST_BYTES,
         LONGEST_TEMPLATE,
         transport_settings.MAX_METADATA,
         transport_settings.MAX_MESSAGE,
