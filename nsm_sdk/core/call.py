@@ -121,6 +121,8 @@ class Call:
     """Metadata to send back to the caller, as response headers."""
     answered: Mapping[str, str] = field(default_factory=_empty, repr=False)
     """Response headers of the next hop."""
+    unsent: bool = False
+    """Set by a transport as long as it is certain that nothing of the call has left for the next hop: it is dialing."""
     size: int = 0
     """Bytes of the message as it came from a peer; 0 where it is our own."""
 

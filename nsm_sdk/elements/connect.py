@@ -79,11 +79,13 @@ class Connect(Element):
         if fresh:
             FAR.set(call, Far(url, bound, Snapshot.of(request.connection)))
         asked = Asked(request.connection)
+        call.unsent = False
         try:
             answer = await bound.connection.request(call, request)
-        except NotReached:
-            # Of an earlier request something may stand there; of one that never left, nothing.
-            if fresh:
+        except BaseException as error:
+            # Of an earlier request something may stand there; of one that never left, nothing. It may also have been
+            # given up while the transport was dialing.
+            if fresh and (call.unsent or isinstance(error, NotReached)):
                 FAR.pop(call)
             raise
         FAR.set(call, Far(url, bound, asked.accept(answer, url)))

@@ -157,7 +157,7 @@ class Turns(Service, Generic[R]):
         more = size - (0 if record is None else record.size)
         if more > 0 and self.bytes + more > self._most_bytes:
             raise Exhausted(
-                f"the {self._things} here take {self.bytes} bytes, and with {more} more it would be over {self._most_bytes}",
+                f"the {self._things} here take {self.bytes} bytes, {more} more would be over {self._most_bytes}",
                 hint="send less with each, close some, or spread them over more hops",
             )
 

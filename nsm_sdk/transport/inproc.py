@@ -213,6 +213,7 @@ class InprocCarrier:
     async def _begin(
         self, method: Method[Any, Any], call: Call, request: Message | None
     ) -> tuple[_Peer, Offer, dict[str, str], bytes]:
+        call.unsent = True
         if call.remaining() <= 0:
             raise DeadlineExceeded(
                 f"{self.url}: no time left for a call", hop=call.runtime.name, hint="allow more time"
@@ -227,6 +228,7 @@ class InprocCarrier:
                 f"unknown service {method.service}", hop=hop, hint=f"{hop} does not offer it: check the address"
             )
         self._fits(len(raw), min(peer.max_message, self._settings.max_message), hop)
+        call.unsent = False
         return peer, offer, metadata, raw
 
     async def _find(self, call: Call) -> _Peer:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -11,8 +12,15 @@ import pytest
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Call, Chain, Element, Next, Role, Running
 from nsm_sdk.elements import FAR, Begin, Connect, UpdatePath
-from nsm_sdk.errors import FailedPrecondition, NotReached, Status, Unavailable, Unimplemented, from_status
-from nsm_sdk.testing import FailTimes, Lose, Probe, Rig, current_clock, rig, settled, virtual_time
+from nsm_sdk.errors import (
+    FailedPrecondition,
+    NotReached,
+    Status,
+    Unavailable,
+    Unimplemented,
+    from_status,
+)
+from nsm_sdk.testing import FailTimes, Lose, Park, Probe, Rig, current_clock, rig, settled, virtual_time
 from nsm_sdk.transport import Dialer, listen
 
 
@@ -73,6 +81,7 @@ async def test_a_peer_that_offers_no_connections() -> None:
     async with empty, two([Choose("inproc://empty")]) as (client, _):
         with pytest.raises(Unimplemented):
             await client.request(asking(), timeout=5)
+        assert not await client.left(), "who has no connections was sent nothing"
 
 
 @virtual_time
@@ -81,6 +90,33 @@ async def test_what_never_left_this_hop_leaves_nothing_here() -> None:
         with pytest.raises(NotReached, match="nobody answers"):
             await client.request(asking(), timeout=5)
         assert not await client.left()
+
+
+@virtual_time
+async def test_who_gives_up_while_the_transport_dials_leaves_nothing_either() -> None:
+    async with two([Choose("inproc://nobody")]) as (client, _):
+        for _ in range(2):
+            asked = asyncio.ensure_future(client.request(asking(), timeout=60))
+            await settled()
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+            assert not await client.left()
+
+
+@virtual_time
+async def test_who_gives_up_while_the_next_hop_works_has_something_to_close() -> None:
+    slow, probe = Park(), Probe()
+    async with two([Choose("inproc://far")], ("far", [probe, slow])) as (client, running):
+        asked = asyncio.ensure_future(client.request(asking(), timeout=60))
+        await slow.reached()
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        await settled()
+        assert probe.seen.closes > 0
+        assert not await client.left()
+        assert len(running["far"].find(Begin)) == 0
 
 
 @virtual_time

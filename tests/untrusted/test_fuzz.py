@@ -117,6 +117,7 @@ class _Defects(logging.Handler):
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(st.lists(throws(), min_size=20, max_size=40))
 def test_whatever_is_sent_to_any_hop(row: list[Throw]) -> None:

@@ -114,6 +114,7 @@ class SocketCarrier:
 
     async def _begin(self, method: Method[Any, Any] | None, path: str, call: Call, raw: bytes | None) -> ClientStream:
         """Send a call's headers, with its message unless it is to send any number."""
+        call.unsent = True
         if call.remaining() <= 0:
             raise DeadlineExceeded(
                 f"{self.url}: no time left for a call", hop=call.runtime.name, hint="allow more time"
@@ -125,6 +126,7 @@ class SocketCarrier:
         tokens = self._tokens if method is not None else None
         metadata = outgoing(call, tokens) if method is not None else ()
         stream = ClientStream(connection, call, method, path, self.url)
+        call.unsent = False
         try:
             connection.begin(stream, call.remaining(), metadata, raw, end=raw is not None)
         except BaseException:
