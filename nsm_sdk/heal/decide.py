@@ -11,11 +11,10 @@ State: none.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any, assert_never
 
 from nsm_sdk.heal.loop import Step, after, again, at_rest, attempt, begin, go, healed, unchecked, wait_spread
-from nsm_sdk.heal.model import By, Control, Data, Healing, Phase, Why
+from nsm_sdk.heal.model import By, Control, Data, Healing, Phase, Why, replace
 from nsm_sdk.heal.news import heard, wish
 from nsm_sdk.heal.steps import (
     Action,

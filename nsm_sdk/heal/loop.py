@@ -11,10 +11,9 @@ State: none.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any, TypeAlias
 
-from nsm_sdk.heal.model import MANAGER_GONE, Control, Data, Healing, Phase, Why
+from nsm_sdk.heal.model import MANAGER_GONE, Control, Data, Healing, Phase, Why, replace
 from nsm_sdk.heal.steps import Action, Attempt, Check, Kind, Note
 
 Step: TypeAlias = tuple[Healing, list[Action]]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 
 class Control(StrEnum):
@@ -115,7 +116,7 @@ class Policy:
     """Give up after healing for so long."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Healing:
     """One connection, as far as healing is concerned."""
 
@@ -195,3 +196,14 @@ class Healing:
             return math.inf
         spare = self.timeout if self.timeout <= self.lifetime / 4 else self.lifetime / 10
         return self.expires - spare
+
+
+if TYPE_CHECKING:
+    from dataclasses import replace as replace
+else:
+
+    def replace(state: Healing, /, **changes: Any) -> Healing:
+        """Like that of dataclasses, but calls no constructor, which would take half of a decision."""
+        new = object.__new__(Healing)
+        vars(new).update(vars(state), **changes)
+        return new

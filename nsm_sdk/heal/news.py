@@ -10,11 +10,10 @@ State: none.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import assert_never
 
 from nsm_sdk.heal.loop import Step, after, at_rest, begin, go, healed, pause_after
-from nsm_sdk.heal.model import MANAGER_GONE, Control, Healing, Phase, Said, Why
+from nsm_sdk.heal.model import MANAGER_GONE, Control, Healing, Phase, Said, Why, replace
 from nsm_sdk.heal.steps import Heard, Kind, Note, Refresh
 
 _CALM = 5.0
