@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
-from random import Random
 
 import anyio
 
@@ -174,18 +173,21 @@ class Follower(Service):
             del self._peers[following.name, following.key]
 
     def _stream(self, peer: _Peer, conn_id: str) -> None:
-        if conn_id not in peer.streams and self._runtime is not None:
-            what, dice = f"follow {peer.far.url}", self._runtime.dice
-            peer.streams[conn_id] = self._runtime.spawn(lambda: self._read(peer, conn_id, dice), what)
+        runtime = self._runtime
+        if conn_id not in peer.streams and runtime is not None:
+            peer.streams[conn_id] = runtime.spawn(lambda: self._read(peer, conn_id, runtime), f"follow {peer.far.url}")
 
-    async def _read(self, peer: _Peer, conn_id: str, dice: Random) -> None:
-        """Read one stream, again and again, until its scope is cancelled."""
+    async def _read(self, peer: _Peer, conn_id: str, runtime: Runtime) -> None:
+        """Read one stream, again and again, until its scope is cancelled.
+
+        `runtime` is handed in: the task may have its first turn when the follower has stopped already.
+        """
         failures = 0
         while True:
             try:
                 self._count += 1
                 peer.opened = self._count
-                async with aclosing(self._open(peer, conn_id)) as stream:
+                async with aclosing(self._open(peer, conn_id, runtime)) as stream:
                     async for event in stream:
                         failures = 0
                         self._event(peer, conn_id, event)
@@ -204,12 +206,12 @@ class Follower(Service):
                 self._tell(peer, conn_id, Heard(News.LOST, error=error))
             pause = min(FIRST_PAUSE * 2**failures, LAST_PAUSE)
             failures = min(failures + 1, 16)
-            await anyio.sleep(pause * dice.uniform(0.5, 1.0))
+            await anyio.sleep(pause * runtime.dice.uniform(0.5, 1.0))
 
-    def _open(self, peer: _Peer, conn_id: str) -> AsyncGenerator[ConnectionEvent, None]:
-        assert self._runtime is not None and peer.far.bound.monitor is not None  # noqa: PT018
+    def _open(self, peer: _Peer, conn_id: str, runtime: Runtime) -> AsyncGenerator[ConnectionEvent, None]:
+        assert peer.far.bound.monitor is not None
         selector = Selector(path_segments=[PathSegment(name=peer.name, id=conn_id)])
-        return peer.far.bound.monitor.watch(Call(self._runtime), selector)
+        return peer.far.bound.monitor.watch(Call(runtime), selector)
 
     def _split(self, peer: _Peer) -> None:
         """The peer refuses one stream for all: from now on one per connection."""

@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 import anyio
 import pytest
 
-from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Request, Selector, State
+from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Request, Selector, Snapshot, State
 from nsm_sdk.core import Call, Chain, Element, Next, Role, Running, WatchElement, WatchNext
 from nsm_sdk.elements import Begin, ClientUrl, Connect, Follower, Heard, Hub, Monitor, News, UpdatePath, Watch
-from nsm_sdk.elements.connect import FAR
+from nsm_sdk.elements.connect import FAR, Far
 from nsm_sdk.errors import PermissionDenied, Unavailable
 from nsm_sdk.testing import FailTimes, current_clock, rig, settled, virtual_time
 from nsm_sdk.transport import Dialer, listen
@@ -206,6 +206,25 @@ async def test_a_peer_that_came_back_without_the_connection_says_so() -> None:
             await anyio.sleep(10)
             assert heard[-1].news is News.MISSING
             assert [one.news for one in heard].count(News.LOST) == 1
+
+
+@virtual_time
+async def test_a_follower_that_stops_before_its_stream_is_open_stops_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    one, end = Hop("one", "inproc://end"), Hop("end")
+    async with line(one, end) as (first, _):
+        dial = Dialer()
+        async with Role("looking", services=[dial]).serving(clock=current_clock()) as looking:
+            follower = Follower()
+            await follower.start(looking.runtime)
+            conn = await ask(first)
+            conn.path.index = 0
+            conn.id = conn.path.path_segments[0].id
+            far = Far(url="inproc://end", bound=dial("inproc://end"), sent=Snapshot.of(conn))
+            assert follower.follow(conn, far, print) is not None
+            await follower.stop()
+            await settled()
+        assert end.hub.subscribers == 1, "only that of the hop"
+    assert not caplog.records
 
 
 @virtual_time
