@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from typing import Any
 
+import anyio
+
 from nsm_sdk.api import Message, Method, Target
 from nsm_sdk.core import Call
 from nsm_sdk.errors import DeadlineExceeded
@@ -122,7 +124,15 @@ class SocketCarrier:
         connection = self._connector.connection
         while connection is None or not connection.usable or len(connection.streams) >= connection.peer_streams:
             connection = await self._connector.connected(call)
-            await connection.slot()
+            try:
+                with anyio.fail_after(call.remaining()):
+                    await connection.slot()
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"{self.url}: the peer allowed no call in time",
+                    hop=call.runtime.name,
+                    hint=f"it takes {connection.peer_streams} at once: make fewer, or allow more time",
+                ) from None
         tokens = self._tokens if method is not None else None
         metadata = outgoing(call, tokens) if method is not None else ()
         stream = ClientStream(connection, call, method, path, self.url)

@@ -20,7 +20,7 @@ import anyio
 
 from nsm_sdk.api import Message
 from nsm_sdk.core import Call, Peer, Served
-from nsm_sdk.errors import Cancelled, Exhausted, Internal, InvalidRequest, NsmError, Unimplemented
+from nsm_sdk.errors import Cancelled, DeadlineExceeded, Exhausted, Internal, InvalidRequest, NsmError, Unimplemented
 from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.connection import Connection
 from nsm_sdk.transport.http2.frames import Broken, Code
@@ -267,7 +267,10 @@ class ServerStream(Stream):
     def _launch(self) -> None:
         runtime, offer = self.conn.served.runtime, self._offer
         assert offer is not None
-        left = max(self._deadline - asyncio.get_running_loop().time(), 0.0)
+        left = self._deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            self.refuse(DeadlineExceeded(f"{offer.method.name}: the caller's time ran out", hint="allow more time"))
+            return
         unary = offer.unary is not None
         try:
             result, scope = runtime.launch(

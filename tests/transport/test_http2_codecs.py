@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Header blocks and texts of gRPC over HTTP/2.
+
+Does:  what is encoded is decoded the same, by our decoder and by the library's, in any order and with any table.
+Place: tests/transport.
+State: none.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import hpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsm_sdk.transport.http2 import frames, headers
+from nsm_sdk.transport.http2.frames import Broken, Code
+from nsm_sdk.transport.http2.headers import Decoder, Encoder
+
+NAME = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=20)
+VALUE = st.one_of(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300), st.sampled_from(["t" * 200, "u" * 4200]))
+PAIRS = st.lists(st.tuples(NAME, VALUE), max_size=4).map(tuple)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), PAIRS, st.sampled_from([None, 0, 100, 4096, 2**31])), max_size=12),
+    st.lists(PAIRS, min_size=4, max_size=4),
+)
+def test_blocks_are_read_as_they_were_written(
+    sent: list[tuple[int, tuple[tuple[str, str], ...], int | None]], fixed: list[tuple[tuple[str, str], ...]]
+) -> None:
+    encoder, decoder, theirs = Encoder(), Decoder(1 << 20), hpack.Decoder(1 << 20)
+    for which, varying, size in sent:
+        if size is not None:
+            encoder.resize(size)
+        block = encoder.block(fixed[which], varying)
+        wanted = [*fixed[which], *varying]
+        assert decoder.pairs(block) == wanted
+        assert [(str(name), str(value)) for name, value in theirs.decode(block)] == wanted
+
+
+@given(st.lists(PAIRS, max_size=4))
+def test_blocks_of_others_are_read(sent: list[tuple[tuple[str, str], ...]]) -> None:
+    theirs, decoder = hpack.Encoder(), Decoder(1 << 20)
+    for pairs in (*sent, *sent):
+        assert decoder.pairs(theirs.encode(pairs)) == list(pairs)
+
+
+@given(st.lists(st.binary(max_size=60), max_size=5))
+def test_no_bytes_are_too_bad_to_be_refused(blocks: list[bytes]) -> None:
+    decoder = Decoder(1000)
+    for block in blocks:
+        try:
+            found = decoder.pairs(block)
+        except Broken as error:
+            assert error.code in (Code.COMPRESSION_ERROR, Code.ENHANCE_YOUR_CALM)  # noqa: PT017  any of them, or none
+            return
+        assert headers.size_of(found) <= 1000 + 32
+
+
+def test_secrets_are_never_put_into_a_table_nor_logged(caplog: pytest.LogCaptureFixture) -> None:
+    encoder, decoder, theirs = Encoder(), Decoder(1 << 20), hpack.Decoder(1 << 20)
+    with caplog.at_level(logging.DEBUG):
+        for _ in range(3):
+            block = encoder.block(((":path", "/x"),), [("nsm-client-token", "a-secret")])
+            decoder.pairs(block)
+            entries = list(theirs.decode(block, raw=True))
+    assert not any(entry[0] == b"nsm-client-token" and entry.indexable for entry in entries)
+    assert "a-secret" not in caplog.text
+
+
+@given(st.floats(1e-9, 1e8))
+def test_a_time_out_is_never_shortened_and_hardly_lengthened(seconds: float) -> None:
+    text = headers.timeout_text(seconds)
+    read = headers.read_timeout(text)
+    assert len(text) <= 9
+    assert read is not None
+    assert seconds * (1 - 1e-9) <= read <= seconds * 1.0001 + 1e-8
+
+
+@pytest.mark.parametrize("text", ["", "1", "S", "123456789S", "-1S", "1.5S", "1s", "١S", " 1S", "1S\n"])
+def test_what_is_no_time_out(text: str) -> None:
+    assert headers.read_timeout(text) is None
+
+
+@given(st.text())
+def test_a_message_survives_its_header(text: str) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    written = headers.message_text(text)
+    assert written.isascii()
+    assert written.isprintable() or not written
+    assert headers.read_message(written) == text
+
+
+@given(st.binary(max_size=100))
+def test_binary_values_survive_with_and_without_padding(value: bytes) -> None:
+    written = headers.binary_text(value)
+    assert headers.read_binary(written) == value
+    assert headers.read_binary(written + "=" * (-len(written) % 4)) == value
+
+
+@given(st.text(max_size=20))
+def test_what_is_no_base64_is_empty_or_bytes(text: str) -> None:
+    assert isinstance(headers.read_binary(text), bytes)
+
+
+@given(st.binary(max_size=50_000), st.integers(16_384, 20_000))
+def test_a_long_block_is_cut_into_frames(block: bytes, largest: int) -> None:
+    raw, found, kinds = frames.header_frames(7, block, frames.END_STREAM, largest), b"", []
+    while raw:
+        high, low, kind, flags, stream = frames.HEAD.unpack_from(raw)
+        size = high << 8 | low
+        assert size <= largest
+        assert stream == 7
+        kinds.append((kind, flags))
+        found, raw = found + raw[9 : 9 + size], raw[9 + size :]
+    assert found == block
+    assert kinds[0][0] == frames.HEADERS
+    assert kinds[0][1] & frames.END_STREAM
+    assert all(kind == frames.CONTINUATION for kind, _ in kinds[1:])
+    assert [bool(flags & frames.END_HEADERS) for _, flags in kinds] == [False] * (len(kinds) - 1) + [True]
