@@ -63,12 +63,12 @@ class Raw:
             if kind == wanted and (stream is None or stream == on):
                 return flags, payload
             if kind == frames.HEADERS:
-                self.decoder.pairs(payload)
+                self.decoder.fields(payload)
 
     async def pairs(self, stream: int) -> dict[str, str]:
         """The next headers of a stream."""
         _, payload = await self.until(frames.HEADERS, stream)
-        return dict(self.decoder.pairs(payload))
+        return self.decoder.fields(payload)
 
     async def goaway(self) -> frames.Code:
         """Why the peer ends the connection, which it does."""

@@ -20,7 +20,9 @@ from nsm_sdk.transport.http2.frames import Broken, Code
 from nsm_sdk.transport.http2.headers import Decoder, Encoder
 
 NAME = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=20)
-VALUE = st.one_of(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300), st.sampled_from(["t" * 200, "u" * 4200]))
+VALUE = st.one_of(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300), st.sampled_from(["t" * 200, "u" * 4200])
+)
 PAIRS = st.lists(st.tuples(NAME, VALUE), max_size=4).map(tuple)
 
 
@@ -37,7 +39,7 @@ def test_blocks_are_read_as_they_were_written(
             encoder.resize(size)
         block = encoder.block(fixed[which], varying)
         wanted = [*fixed[which], *varying]
-        assert decoder.pairs(block) == wanted
+        assert decoder.fields(block) == dict(wanted)
         assert [(str(name), str(value)) for name, value in theirs.decode(block)] == wanted
 
 
@@ -45,7 +47,8 @@ def test_blocks_are_read_as_they_were_written(
 def test_blocks_of_others_are_read(sent: list[tuple[tuple[str, str], ...]]) -> None:
     theirs, decoder = hpack.Encoder(), Decoder(1 << 20)
     for pairs in (*sent, *sent):
-        assert decoder.pairs(theirs.encode(pairs)) == list(pairs)
+        assert decoder.fields(theirs.encode(pairs)) == dict(pairs)
+        assert decoder.size == headers.size_of(pairs)
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5))
@@ -53,11 +56,11 @@ def test_no_bytes_are_too_bad_to_be_refused(blocks: list[bytes]) -> None:
     decoder = Decoder(1000)
     for block in blocks:
         try:
-            found = decoder.pairs(block)
+            decoder.fields(block)
         except Broken as error:
             assert error.code in (Code.COMPRESSION_ERROR, Code.ENHANCE_YOUR_CALM)  # noqa: PT017  any of them, or none
             return
-        assert headers.size_of(found) <= 1000 + 32
+        assert decoder.size <= 1000
 
 
 def test_secrets_are_never_put_into_a_table_nor_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -65,13 +68,13 @@ def test_secrets_are_never_put_into_a_table_nor_logged(caplog: pytest.LogCapture
     with caplog.at_level(logging.DEBUG):
         for _ in range(3):
             block = encoder.block(((":path", "/x"),), [("nsm-client-token", "a-secret")])
-            decoder.pairs(block)
+            decoder.fields(block)
             entries = list(theirs.decode(block, raw=True))
     assert not any(entry[0] == b"nsm-client-token" and entry.indexable for entry in entries)
     assert "a-secret" not in caplog.text
 
 
-@given(st.floats(1e-9, 1e8))
+@given(st.floats(1e-9, 9e7))
 def test_a_time_out_is_never_shortened_and_hardly_lengthened(seconds: float) -> None:
     text = headers.timeout_text(seconds)
     read = headers.read_timeout(text)

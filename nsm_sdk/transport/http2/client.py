@@ -78,7 +78,7 @@ class ClientConnection(Connection["ClientStream"]):
     def introduced(self) -> None:
         self._settle("")
 
-    def opened(self, id: int, pairs: list[tuple[str, str]], end: bool) -> None:
+    def opened(self, id: int, fields: dict[str, str], end: bool) -> None:
         self._known(id)
 
     def told_to_leave(self, last: int, text: str) -> None:
@@ -198,7 +198,7 @@ class ClientStream(Stream):
         self.path = path
         self.url = url
         self.messages: deque[bytes] = deque()
-        self.answered: list[tuple[str, str]] = []
+        self.answered: dict[str, str] = {}
         """The headers of the answer."""
         self.opened = False
         """Whether they have come."""
@@ -258,21 +258,21 @@ class ClientStream(Stream):
 
     # --- what arrives
 
-    def headers(self, pairs: list[tuple[str, str]], end: bool) -> None:
-        status = dict(pairs).get(":status", "")
+    def headers(self, fields: dict[str, str], end: bool) -> None:
+        status = fields.get(":status", "")
         if not self.opened and not end:
             if status[:1] == "1":
                 return
             self.opened = True
-            self.answered = pairs
-            if status != "200" or not dict(pairs).get("content-type", "").startswith("application/grpc"):
+            self.answered = fields
+            if status != "200" or not fields.get("content-type", "").startswith("application/grpc"):
                 self._not_grpc(status)
             else:
                 self._wake()
             return
         if not end:
             raise Broken(Code.PROTOCOL_ERROR, "headers in the middle of a stream")
-        self._trailers(dict(pairs), status)
+        self._trailers(fields, status)
 
     def _trailers(self, fields: dict[str, str], http: str) -> None:
         text = fields.get("grpc-status")

@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol, Generic[S]):
         """The highest stream that was opened, by whoever opens them."""
         self.transport: asyncio.Transport
         self._encoder = Encoder()
-        self._decoder = Decoder(TOO_LARGE * MAX_METADATA)
+        self.decoder = Decoder(TOO_LARGE * MAX_METADATA)
         self._loop = asyncio.get_running_loop()
         self._rest = b""
         self._room = ROOM
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol, Generic[S]):
         """What is sent first, besides the window."""
 
     @abstractmethod
-    def opened(self, id: int, pairs: list[tuple[str, str]], end: bool) -> None:
+    def opened(self, id: int, fields: dict[str, str], end: bool) -> None:
         """Headers for a stream that is none of ours."""
 
     @abstractmethod
@@ -323,16 +323,16 @@ class Connection(asyncio.Protocol, Generic[S]):
             self._headers(stream, first, bytes(block))
 
     def _headers(self, id: int, flags: int, block: bytes) -> None:
-        pairs = self._decoder.pairs(block)
+        fields = self.decoder.fields(block)
         end = bool(flags & frames.END_STREAM)
         stream = self.streams.get(id)
         if stream is None:
-            self.opened(id, pairs, end)
+            self.opened(id, fields, end)
         elif stream.ended:
             raise Broken(Code.STREAM_CLOSED, "headers after the end of a stream")
         else:
             stream.ended = end
-            stream.headers(pairs, end)
+            stream.headers(fields, end)
 
     def _known(self, id: int) -> None:
         """A frame for a stream that was never opened breaks the protocol; one for a stream that is over is late."""

@@ -14,7 +14,7 @@ import binascii
 import logging
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 from urllib.parse import quote, unquote
 
@@ -32,6 +32,8 @@ TABLE: Final = 4096
 """Bytes of a table: HTTP/2's own choice, ours too where a peer allows more."""
 _KEPT: Final = 256
 _INDEXED: Final = 0x80
+_LITERAL: Final = b"\x10"
+"""Begins a header with a name and a value of its own, never to be indexed."""
 _PLAIN: Final = re.compile(r"[ -$&-~]*")
 _TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -65,7 +67,7 @@ class Encoder:
         for name, value in varying:
             # Never indexed: tokens do not belong in tables, and other values do not come twice.
             key, text = name.encode(), value.encode()
-            parts += (b"\x10", _length(len(key)), key, _length(len(text)), text)
+            parts += (_LITERAL, _length(len(key)), key, _length(len(text)), text)
         return b"".join(parts)
 
     def resize(self, size: int) -> None:
@@ -90,29 +92,79 @@ class Decoder:
     """Header blocks of the other direction. `limit`: bytes of all headers of a block, counted as HTTP/2 counts them."""
 
     def __init__(self, limit: int) -> None:
+        self.size = 0
+        """Bytes of the last block, counted the same."""
+        self._limit = limit
         self._hpack = hpack.Decoder(max_header_list_size=limit)
-        self._hpack.max_allowed_table_size = TABLE
-        self._known: dict[bytes, list[tuple[str, str]]] = {}
+        self._known: dict[bytes, tuple[dict[str, str], int]] = {}
 
-    def pairs(self, block: bytes) -> list[tuple[str, str]]:
-        """The headers, in their order; not to be changed. Raises Broken."""
-        known = self._known.get(block)
-        if known is not None:
-            return known
+    def fields(self, block: bytes) -> dict[str, str]:
+        """The headers, not to be changed; the last value of a name wins. Raises Broken."""
+        head, rest = _parts(block)
+        known = self._known.get(head)
+        if known is None:
+            known = self._decode(head)
+            if not _indexed(head):
+                # It may have changed the table.
+                self._known.clear()
+            elif len(self._known) < _KEPT:
+                self._known[head] = known
+        fields, self.size = known
+        if rest:
+            fields = {**fields, **rest}
+            self.size += size_of(rest.items())
+            if self.size > self._limit:
+                raise Broken(Code.ENHANCE_YOUR_CALM, "headers are too large")
+        return fields
+
+    def _decode(self, block: bytes) -> tuple[dict[str, str], int]:
         try:
-            found = [(name.decode(), value.decode("utf-8", "replace")) for name, value in self._raw(block)]
+            pairs = [(name.decode(), value.decode("utf-8", "replace")) for name, value in self._raw(block)]
         except hpack.OversizedHeaderListError as error:
             raise Broken(Code.ENHANCE_YOUR_CALM, "headers are too large") from error
         except (hpack.HPACKError, UnicodeDecodeError) as error:
             raise Broken(Code.COMPRESSION_ERROR, "headers cannot be decoded") from error
-        if not _indexed(block):
-            self._known.clear()
-        elif len(self._known) < _KEPT:
-            self._known[block] = found
-        return found
+        return dict(pairs), size_of(pairs)
 
     def _raw(self, block: bytes) -> Iterable[tuple[bytes, bytes]]:
         return self._hpack.decode(block, raw=True)
+
+
+def _parts(block: bytes) -> tuple[bytes, dict[str, str] | None]:
+    """A block as `Encoder` makes it, without what the library does for it: what points into the table, and what does
+    not concern it. Any other block is answered whole."""
+    at = block.find(_LITERAL)
+    head = block[:at] if at >= 0 else block
+    if at < 0 or not _indexed(head) or 0xFF in head:
+        return block, None
+    found: dict[str, str] = {}
+    end = len(block)
+    try:
+        while at < end:
+            size = block[at + 1]
+            if block[at] != _LITERAL[0] or size >= 0x7F:
+                return block, None
+            name, at = block[at + 2 : at + 2 + size], at + 2 + size
+            size, at = block[at], at + 1
+            if size >= 0x80:
+                return block, None
+            if size == 0x7F:
+                shift = 0
+                while True:
+                    part, at = block[at], at + 1
+                    size += (part & 0x7F) << shift
+                    shift += 7
+                    if part < 0x80:
+                        break
+                    if shift > 28:
+                        return block, None
+            if at + size > end:
+                return block, None
+            found[name.decode()] = block[at : at + size].decode()
+            at += size
+    except (IndexError, UnicodeDecodeError):
+        return block, None
+    return head, found
 
 
 def size_of(pairs: Pairs) -> int:
@@ -158,9 +210,13 @@ def read_binary(text: str) -> bytes:
         return b""
 
 
-def metadata_of(pairs: Pairs) -> dict[str, str]:
-    """What an application sent: without gRPC's own headers and without binary values; the last value of a key wins."""
-    return {key: value for key, value in pairs if key[:1] != ":" and not _OWN.match(key)}
+def metadata_of(fields: Mapping[str, str]) -> dict[str, str]:
+    """What an application sent: without gRPC's own headers and without binary values."""
+    return {
+        key: value
+        for key, value in fields.items()
+        if key not in _OWN and not key.startswith("grpc-") and not key.endswith("-bin")
+    }
 
 
-_OWN: Final = re.compile(r"grpc-|te$|content-type$|.*-bin$", re.DOTALL)
+_OWN: Final = frozenset((":method", ":scheme", ":path", ":authority", ":status", "te", "content-type"))

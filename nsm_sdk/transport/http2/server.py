@@ -24,7 +24,7 @@ from nsm_sdk.errors import Cancelled, DeadlineExceeded, Exhausted, Internal, Inv
 from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.connection import Connection
 from nsm_sdk.transport.http2.frames import Broken, Code
-from nsm_sdk.transport.http2.headers import binary_text, message_text, metadata_of, read_timeout, size_of
+from nsm_sdk.transport.http2.headers import binary_text, message_text, metadata_of, read_timeout
 from nsm_sdk.transport.http2.health import CHECK, WATCH, Health
 from nsm_sdk.transport.http2.stream import Stream
 from nsm_sdk.transport.metadata import checked
@@ -108,7 +108,7 @@ class ServerConnection(Connection["ServerStream"]):
     def introduced(self) -> None:
         """Nothing waits for it."""
 
-    def opened(self, id: int, pairs: list[tuple[str, str]], end: bool) -> None:
+    def opened(self, id: int, fields: dict[str, str], end: bool) -> None:
         if id <= self.last:
             # Trailers of a call that is over.
             return
@@ -122,7 +122,7 @@ class ServerConnection(Connection["ServerStream"]):
             return
         stream = self.streams[id] = ServerStream(self, id)
         stream.ended = end
-        stream.begin(pairs)
+        stream.begin(fields)
 
     def ended(self) -> None:
         self._among.discard(self)
@@ -172,17 +172,16 @@ class ServerStream(Stream):
 
     # --- what arrives
 
-    def begin(self, pairs: list[tuple[str, str]]) -> None:
+    def begin(self, fields: dict[str, str]) -> None:
         """The call's headers."""
-        fields = dict(pairs)
         path = self._path = fields.get(":path", "")
         if fields.get(":method") != "POST" or not fields.get("content-type", "").startswith("application/grpc"):
             self.connection.headers(self.id, ((":status", "415"),), end=True)
             self.sent = True
             self.finish()
             return
-        if size_of(pairs) > MAX_METADATA:
-            self.refuse(Exhausted(f"metadata larger than max ({size_of(pairs)} vs. {MAX_METADATA})"))
+        if (size := self.connection.decoder.size) > MAX_METADATA:
+            self.refuse(Exhausted(f"metadata larger than max ({size} vs. {MAX_METADATA})"))
             return
         if (text := fields.get("grpc-timeout")) is not None:
             seconds = read_timeout(text)
@@ -190,7 +189,7 @@ class ServerStream(Stream):
                 self.refuse(InvalidRequest("malformed grpc-timeout", element="transport"))
                 return
             self._deadline = asyncio.get_running_loop().time() + seconds
-        self._metadata = metadata_of(pairs)
+        self._metadata = metadata_of(fields)
         self._offer = self.conn.offers.get(path)
         if self._offer is None and path not in (CHECK, WATCH):
             service, _, name = path.removeprefix("/").rpartition("/")
@@ -208,7 +207,7 @@ class ServerStream(Stream):
         elif self.ended:
             self.finished()
 
-    def headers(self, pairs: list[tuple[str, str]], end: bool) -> None:
+    def headers(self, fields: dict[str, str], end: bool) -> None:
         if not end:
             raise Broken(Code.PROTOCOL_ERROR, "headers in the middle of a stream")
         self.finished()

@@ -65,7 +65,7 @@ class Stream(ABC):
     # --- what arrives
 
     @abstractmethod
-    def headers(self, pairs: list[tuple[str, str]], end: bool) -> None:
+    def headers(self, fields: dict[str, str], end: bool) -> None:
         """Headers or trailers of the peer."""
 
     @abstractmethod
