@@ -33,7 +33,7 @@ from nsm_sdk.errors import (
 )
 from nsm_sdk.testing import settled
 from nsm_sdk.transport import Dialer
-from nsm_sdk.transport.http2 import connection, frames
+from nsm_sdk.transport.http2 import frames, wire
 from nsm_sdk.transport.http2.frames import Code
 from tests.run import unique
 from tests.transport.raw import ANSWER, EMPTY, Raw, serving
@@ -332,7 +332,7 @@ async def test_a_cancelled_call_is_reset(tmp_path: Path) -> None:
 
 
 async def test_a_silent_server_is_pinged_and_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PING_WAITS", 0.05)
+    monkeypatch.setattr(wire, "PING_WAITS", 0.05)
 
     async def behave(raw: Raw) -> None:
         await raw.until(frames.PING)

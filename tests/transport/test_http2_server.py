@@ -21,7 +21,7 @@ from nsm_sdk import api
 from nsm_sdk.api import Connection, ConnectionEvent, Request, Selector
 from nsm_sdk.core import Call
 from nsm_sdk.testing import settled
-from nsm_sdk.transport.http2 import connection, frames, server
+from nsm_sdk.transport.http2 import frames, server, wire
 from nsm_sdk.transport.http2.frames import Code
 from nsm_sdk.transport.http2.headers import Fixed
 from tests.transport.adapters import Pair, nothing, pair
@@ -269,7 +269,7 @@ async def test_more_calls_than_are_allowed_are_refused_until_some_end(
 
 
 async def test_a_caller_that_never_reads_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "UNWRITTEN", 2 << 20)
+    monkeypatch.setattr(wire, "UNWRITTEN", 2 << 20)
 
     async def large(call: Call, request: Request) -> Connection:
         return Connection(network_service="x" * (1 << 20))

@@ -19,7 +19,7 @@ from nsm_sdk.api import Message, Method, Target
 from nsm_sdk.core import Call
 from nsm_sdk.errors import DeadlineExceeded
 from nsm_sdk.transport import health
-from nsm_sdk.transport.http2.client import ClientStream
+from nsm_sdk.transport.http2.calling import ClientStream
 from nsm_sdk.transport.http2.connector import Connector
 from nsm_sdk.transport.metadata import TokenSource, outgoing
 from nsm_sdk.transport.offers import answered

@@ -12,45 +12,21 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from nsm_sdk.api import Method
-from nsm_sdk.core import Call
-from nsm_sdk.errors import DeadlineExceeded, Exhausted, Internal, NotReached, Status, Unavailable
+from nsm_sdk.errors import Exhausted
 from nsm_sdk.transport.http2 import frames
+from nsm_sdk.transport.http2.calling import ClientStream
 from nsm_sdk.transport.http2.connection import Connection
-from nsm_sdk.transport.http2.frames import Broken, Code
 from nsm_sdk.transport.http2.headers import (
     Fixed,
     Pairs,
-    metadata_of,
-    read_binary,
-    read_message,
     size_of,
     timeout_text,
 )
 from nsm_sdk.transport.http2.stream import Stream
-from nsm_sdk.transport.settings import MAX_METADATA
-from nsm_sdk.transport.status import TRAIL_KEY, clean, decode
 
 AGENT: Final = "nsm-sdk-python"
-
-_HTTP: Final = {
-    400: Status.INTERNAL,
-    401: Status.UNAUTHENTICATED,
-    403: Status.PERMISSION_DENIED,
-    404: Status.UNIMPLEMENTED,
-    429: Status.UNAVAILABLE,
-    502: Status.UNAVAILABLE,
-    503: Status.UNAVAILABLE,
-    504: Status.UNAVAILABLE,
-}
-_RESETS: Final = {
-    Code.REFUSED_STREAM: Status.UNAVAILABLE,
-    Code.CANCEL: Status.CANCELLED,
-    Code.ENHANCE_YOUR_CALM: Status.RESOURCE_EXHAUSTED,
-    Code.INADEQUATE_SECURITY: Status.PERMISSION_DENIED,
-}
 
 
 class ClientConnection(Connection["ClientStream"]):
@@ -73,7 +49,7 @@ class ClientConnection(Connection["ClientStream"]):
         return bool(self.streams)
 
     def hello(self) -> bytes:
-        return frames.PREFACE + frames.settings({frames.ENABLE_PUSH: 0, frames.MAX_HEADER_LIST_SIZE: MAX_METADATA})
+        return frames.PREFACE + self.terms({frames.ENABLE_PUSH: 0})
 
     def introduced(self) -> None:
         self._settle("")
@@ -170,199 +146,3 @@ class ClientConnection(Connection["ClientStream"]):
             ("content-type", "application/grpc"),
             ("user-agent", AGENT),
         )
-
-
-class ClientStream(Stream):
-    """One call."""
-
-    __slots__ = (
-        "_error",
-        "_reader",
-        "_timer",
-        "answered",
-        "call",
-        "messages",
-        "method",
-        "opened",
-        "over",
-        "path",
-        "url",
-    )
-
-    def __init__(
-        self, connection: ClientConnection, call: Call, method: Method[Any, Any] | None, path: str, url: str
-    ) -> None:
-        super().__init__(connection, 0)
-        self.call = call
-        self.method = method
-        self.path = path
-        self.url = url
-        self.messages: deque[bytes] = deque()
-        self.answered: dict[str, str] = {}
-        """The headers of the answer."""
-        self.opened = False
-        """Whether they have come."""
-        self.over = False
-        """Whether nothing more will come."""
-        self._error: Exception | None = None
-        self._reader: asyncio.Future[None] | None = None
-        self._timer: Any = None
-        if call.deadline < math.inf:
-            self._timer = call.runtime.timers.at(call.deadline, self._late)
-
-    async def next(self) -> bytes | None:
-        """The next message; None at the end. Raises what the peer answered."""
-        while not self.messages:
-            if self.over:
-                self._raise()
-                return None
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        return self.messages.popleft()
-
-    async def one(self) -> bytes:
-        """The only message of an answer, when its trailers have come too."""
-        while not self.over:
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        self._raise()
-        return self.messages[0]
-
-    def _raise(self) -> None:
-        # Not kept here: an error that somebody keeps must not keep the call and its messages.
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-    def check(self, raw: bytes) -> None:
-        """Raise for a message that is too large to be sent."""
-        if len(raw) > self.connection.max_message:
-            raise Exhausted(
-                f"{self.url}: message larger than max ({len(raw)} vs. {self.connection.max_message})",
-                hop=self._hop,
-                hint="send less at once, or raise max_message",
-            )
-
-    def stop(self) -> None:
-        """Nobody waits any more; a call that is not over is cancelled."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.id in self.connection.streams:
-            self.connection.write(frames.reset(self.id, Code.CANCEL))
-            self.leave()
-
-    def metadata(self) -> dict[str, str]:
-        """What the peer sent beside its answer."""
-        return metadata_of(self.answered)
-
-    # --- what arrives
-
-    def headers(self, fields: dict[str, str], end: bool) -> None:
-        status = fields.get(":status", "")
-        if not self.opened and not end:
-            if status[:1] == "1":
-                return
-            self.opened = True
-            self.answered = fields
-            if status != "200" or not fields.get("content-type", "").startswith("application/grpc"):
-                self._not_grpc(status)
-            else:
-                self._wake()
-            return
-        if not end:
-            raise Broken(Code.PROTOCOL_ERROR, "headers in the middle of a stream")
-        self._trailers(fields, status)
-
-    def _trailers(self, fields: dict[str, str], http: str) -> None:
-        text = fields.get("grpc-status")
-        if text is None:
-            if self.opened:
-                self.fail(Internal(f"{self.url}: the answer ends without a status", hop=self._hop))
-            else:
-                self._not_grpc(http)
-        elif text == "0":
-            if self.method is not None and not self.method.server_streaming and len(self.messages) != 1:
-                many = "more than one message" if self.messages else "no message"
-                self.fail(Internal(f"{self.url} answered {self.method.name} with {many}", hop=self._hop))
-            else:
-                self._done()
-        else:
-            status = int(text) if text.isascii() and text.isdecimal() and len(text) < 4 else int(Status.UNKNOWN)
-            text, trail = read_message(fields.get("grpc-message", "")), read_binary(fields.get(TRAIL_KEY, ""))
-            if status == Status.DEADLINE_EXCEEDED and not trail and text == "Deadline Exceeded":
-                # What gRPC itself says on the peer's behalf; our own clock was about to.
-                self._late()
-            else:
-                self.fail(decode(status, text, trail, self.url))
-
-    def message(self, raw: bytes) -> None:
-        if not self.opened:
-            raise Broken(Code.PROTOCOL_ERROR, "data before headers")
-        self.messages.append(raw)
-        self._wake()
-
-    def finished(self) -> None:
-        self.fail(Internal(f"{self.url}: the answer ends without a status", hop=self._hop))
-
-    def refused(self, text: str, *, large: bool = False) -> None:
-        if large:
-            self.fail(Exhausted(f"{self.url}: {text}", hop=self._hop, hint="send less at once, or raise max_message"))
-        else:
-            self.fail(Internal(f"{self.url}: {text}", hop=self._hop))
-
-    def gone(self, text: str, code: int | None, *, handled: bool = True) -> None:
-        if code is not None:
-            status = _RESETS.get(Code(code), Status.INTERNAL) if code in Code._value2member_map_ else Status.INTERNAL
-            handled = code != Code.REFUSED_STREAM
-        else:
-            status = Status.UNAVAILABLE
-        if not handled:
-            self.fail(
-                NotReached(f"{self.url}: the peer takes no more calls: {clean(text)}", hop=self._hop, hint="call again")
-            )
-        elif status is Status.UNAVAILABLE:
-            self.fail(
-                Unavailable(
-                    f"{self.url}: the connection failed: {clean(text)}",
-                    hop=self._hop,
-                    hint="is the peer still running?",
-                )
-            )
-        else:
-            self.fail(decode(status, text, b"", self.url))
-
-    @property
-    def _hop(self) -> str:
-        return self.call.runtime.name
-
-    def _late(self) -> None:
-        self._timer = None
-        what = f" {self.method.name}" if self.method is not None else ""
-        self.fail(
-            DeadlineExceeded(
-                f"{self.url} did not answer{what} in time", hop=self._hop, hint="the peer hangs, or needs more time"
-            )
-        )
-
-    def _not_grpc(self, status: str) -> None:
-        code = _HTTP.get(int(status) if status.isascii() and status.isdecimal() else 0, Status.UNKNOWN)
-        self.fail(decode(code, f"the peer answered HTTP status {status[:20]}, not gRPC", b"", self.url))
-
-    def fail(self, error: Exception) -> None:
-        """The call is over, with this error; a peer that may still be at it is told."""
-        if not self.over:
-            self.over, self._error = True, error
-            if self.id in self.connection.streams and not self.ended:
-                self.connection.write(frames.reset(self.id, Code.CANCEL))
-            self.leave()
-            self._wake()
-
-    def _done(self) -> None:
-        self.over = True
-        self.finish()
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """One HTTP/2 connection, as both ends see it.
 
-Does:  reads frames and gives them to their streams, keeps the windows of the connection, answers pings, pings a peer
-       that is silent, and ends a connection whose peer breaks the protocol or does not read.
-Place: an asyncio protocol, on a Unix or TCP socket; `client` and `server` derive from it.
-State: streams, windows, tables, what is half read.
+Does:  gives frames to their streams, keeps the windows of the connection, answers pings.
+Place: on a `Wire`; `client` and `server` derive from it.
+State: streams, windows, tables, a header block that is half read.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar
 
 from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.frames import Broken, Code
 from nsm_sdk.transport.http2.headers import Decoder, Encoder, Fixed, Pairs
 from nsm_sdk.transport.http2.stream import Stream
+from nsm_sdk.transport.http2.wire import Wire
 from nsm_sdk.transport.settings import MAX_METADATA
 
 S = TypeVar("S", bound=Stream)
@@ -27,22 +24,18 @@ S = TypeVar("S", bound=Stream)
 ROOM: Final = 8 << 20
 """Bytes that a peer may have on their way on one connection. Streams have windows of their own, so it is never the
 slowest reader that decides."""
-UNWRITTEN: Final = 32 << 20
-"""Bytes that wait for a peer to read before it counts as gone."""
 ASSEMBLING: Final = 4
 """How many messages of the largest size may be arriving at once on one connection."""
 TOO_LARGE: Final = 4
 """How many times the metadata allowed ends the connection of a peer that sends it; less ends only the call."""
-PING_WAITS: Final = 20.0
-"""Seconds in which a ping is to be answered."""
 _SHARE: Final = 64 << 10
-_PING: Final = b"nsm_sdk!"
 
 
-class Connection(asyncio.Protocol, Generic[S]):
-    """Either end. `ping_every`: seconds of silence before a ping."""
+class Connection(Wire, Generic[S]):
+    """Either end."""
 
     def __init__(self, *, max_message: int, ping_every: float) -> None:
+        super().__init__(ping_every=ping_every)
         self.max_message = max_message
         self.streams: dict[int, S] = {}
         self.blocked: dict[Stream, None] = {}
@@ -55,34 +48,14 @@ class Connection(asyncio.Protocol, Generic[S]):
         self.peer_headers = math.inf
         self.assembling = 0
         """Bytes of messages that have arrived in part."""
-        self.paused = False
-        """Whether the peer does not read as fast as we write."""
         self.ready = False
         """Whether the peer has introduced itself."""
-        self.leaving = False
-        """Whether no new streams may be opened: the connection is ending, or has."""
-        self.connected = False
-        """Whether there ever was a socket."""
-        self.closed = False
-        self.last = 0
-        """The highest stream that was opened, by whoever opens them."""
-        self.transport: asyncio.Transport
         self._encoder = Encoder()
         self.decoder = Decoder(TOO_LARGE * MAX_METADATA)
-        self._loop = asyncio.get_running_loop()
-        self._rest = b""
         self._room = ROOM
         self._block: tuple[int, int, bytearray] | None = None
-        self._out: list[bytes] | None = None
-        self._ping_every = ping_every
-        self._heard = 0.0
-        self._pinging: asyncio.TimerHandle | None = None
 
     # --- what the ends add
-
-    @abstractmethod
-    def hello(self) -> bytes:
-        """What is sent first, besides the window."""
 
     @abstractmethod
     def opened(self, id: int, fields: dict[str, str], end: bool) -> None:
@@ -95,40 +68,18 @@ class Connection(asyncio.Protocol, Generic[S]):
     def told_to_leave(self, last: int, text: str) -> None:
         """The peer will end the connection, and handles no stream after `last`."""
 
-    def ended(self) -> None:
-        """The connection is closed, and all its streams are over."""
+    @staticmethod
+    def terms(own: dict[int, int]) -> bytes:
+        """The settings of an end, and the window of the connection."""
+        return frames.settings({**own, frames.MAX_HEADER_LIST_SIZE: MAX_METADATA}) + frames.window_update(
+            0, ROOM - frames.WINDOW
+        )
 
-    @property
-    def watched(self) -> bool:
-        """Whether silence is worth a ping."""
-        return True
+    # --- what the socket says
 
-    # --- asyncio
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Introduce ourselves."""
-        self.connected = True
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=1 << 20)
-        self._heard = self._loop.time()
-        self.transport.write(self.hello() + frames.window_update(0, ROOM - frames.WINDOW))
-        self._pinging = self._loop.call_later(self._ping_every, self._ping)
-
-    def data_received(self, data: bytes) -> None:
-        """Read all frames that are whole, then send what they caused in one piece."""
-        self._heard = self._loop.time()
-        with self.together():
-            try:
-                self._read(self._rest + data if self._rest else data)
-            except Broken as error:
-                self._end(error.code, str(error))
-
-    def eof_received(self) -> None:
-        """The peer sends no more: the connection closes."""
-
-    def pause_writing(self) -> None:
-        """The peer reads too slowly."""
-        self.paused = True
+    def broken(self, text: str) -> None:
+        for stream in list(self.streams.values()):
+            stream.gone(text, None)
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
@@ -136,35 +87,7 @@ class Connection(asyncio.Protocol, Generic[S]):
         for stream in list(self.streams.values()):
             stream.wake()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """All streams are over."""
-        self._closing(f"connection closed{f': {exc}' if exc else ''}")
-        self.ended()
-
     # --- sending
-
-    def write(self, data: bytes) -> None:
-        """Send, together with all that the frames at hand cause."""
-        if self._out is not None:
-            self._out.append(data)
-        elif not self.closed and not self.transport.is_closing():
-            self.transport.write(data)
-            if self.paused and self.transport.get_write_buffer_size() > UNWRITTEN:
-                self.abort("the peer does not read")
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """What is written inside goes out in one piece."""
-        if self._out is not None:
-            yield
-            return
-        out = self._out = []
-        try:
-            yield
-        finally:
-            self._out = None
-            if out:
-                self.write(b"".join(out))
 
     def headers(self, stream: int, fixed: Fixed, varying: Pairs = (), *, end: bool = False) -> None:
         """Send headers or trailers."""
@@ -193,68 +116,9 @@ class Connection(asyncio.Protocol, Generic[S]):
         self.streams.pop(stream.id, None)
         self.blocked.pop(stream, None)
 
-    def abort(self, text: str) -> None:
-        """Break the connection, without waiting for anything."""
-        self._closing(text)
-        self.transport.abort()
-
-    def close(self) -> None:
-        """End the connection; what has been written still goes out."""
-        self._end(Code.NO_ERROR, "")
-
-    def _end(self, code: Code, text: str) -> None:
-        if self.closed:
-            return
-        if self._out:
-            self.transport.write(b"".join(self._out))
-            self._out.clear()
-        self.transport.write(frames.goaway(self.last, code, text))
-        self._closing(text or "connection closed")
-        if self.transport.get_write_buffer_size():
-            # Whoever does not read would keep the socket open.
-            self.transport.abort()
-        else:
-            self.transport.close()
-
-    def _closing(self, text: str) -> None:
-        self.leaving = self.closed = True
-        if self._pinging is not None:
-            self._pinging.cancel()
-            self._pinging = None
-        for stream in list(self.streams.values()):
-            stream.gone(text, None)
-
-    def _ping(self) -> None:
-        now = self._loop.time()
-        rest = self._heard + self._ping_every - now
-        if rest > 0 or not self.watched:
-            self._pinging = self._loop.call_later(rest if rest > 0 else self._ping_every, self._ping)
-            return
-        self.write(frames.frame(frames.PING, 0, 0, _PING))
-        self._pinging = self._loop.call_later(PING_WAITS, self._unheard, now)
-
-    def _unheard(self, since: float) -> None:
-        if self._heard <= since:
-            self.abort("ping timeout")
-        else:
-            self._pinging = self._loop.call_later(0, self._ping)
-
     # --- reading
 
-    def _read(self, data: bytes) -> None:
-        at, end, unpack = 0, len(data), frames.HEAD.unpack_from
-        while end - at >= 9 and not self.closed:
-            high, low, kind, flags, stream = unpack(data, at)
-            size = high << 8 | low
-            if size > frames.FRAME_SIZE:
-                raise Broken(Code.FRAME_SIZE_ERROR, "a frame is too large")
-            if end - at - 9 < size:
-                break
-            at += 9 + size
-            self._frame(kind, flags, stream & frames.LARGEST, data[at - size : at])
-        self._rest = data[at:]
-
-    def _frame(self, kind: int, flags: int, id: int, payload: bytes) -> None:
+    def frame(self, kind: int, flags: int, id: int, payload: bytes) -> None:
         if self._block is not None and (kind != frames.CONTINUATION or id != self._block[0]):
             raise Broken(Code.PROTOCOL_ERROR, "a header block is interrupted")
         if not self.ready and kind != frames.SETTINGS:
