@@ -9,6 +9,7 @@ State: none of its own.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -27,6 +28,9 @@ from nsm_sdk.transport.offers import Exchange, Extra, Offer, Received, Stream, U
 from nsm_sdk.transport.status import TRAIL_KEY, encode
 
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+WRITE_TIME = 0.25
+"""Seconds for a message that is on its way when its stream ends."""
 
 Context = Any  # grpc.aio.ServicerContext; its stubs lack what we need (time_remaining, async generators)
 
@@ -147,8 +151,10 @@ async def _produce(
 ) -> None:
     """Write what a generator yields; it is made, read and closed in one task of the role."""
     runtime = served.runtime
+    writing: asyncio.Future[None] | None = None
 
     async def run(deadline: float) -> None:
+        nonlocal writing
         call = _call(served, context, deadline)
         opened = False
         async with aclosing(produce(call)) as items:
@@ -159,7 +165,9 @@ async def _produce(
                         await context.send_initial_metadata(_headers(call, runtime.name))
                     opened = True
                     # Waits while the caller does not read, so that nothing piles up here.
-                    await context.write(raw)
+                    writing = asyncio.ensure_future(context.write(raw))
+                    # One that is cut off half way would keep the status from being sent.
+                    await asyncio.shield(writing)
                 except NsmError:
                     raise
                 except Exception as error:
@@ -170,6 +178,9 @@ async def _produce(
     try:
         await runtime.serve(run, _remaining(context), name, stream=True)
     except NsmError as error:
+        if writing is not None and not writing.done():
+            await asyncio.wait([writing], timeout=WRITE_TIME)
+            writing.cancel()
         await refuse(context, error, runtime.name)
 
 
