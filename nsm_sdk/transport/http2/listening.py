@@ -1,28 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """A gRPC server of our own, on one address.
 
-Does:  binds, serves, answers health checks, and stops gracefully; a role that is killed breaks its connections.
+Does:  binds, accepts, answers health checks, and stops gracefully; a role that is killed breaks its connections.
 Place: behind `listen`.
-State: the socket and the connections, while it runs.
+State: the sockets and the connections, while it runs.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import logging
+import socket
+from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, asynccontextmanager
 
 import anyio
 
 from nsm_sdk.api import Target
-from nsm_sdk.core import Served
+from nsm_sdk.core import Runtime, Served
 from nsm_sdk.transport import sockets
 from nsm_sdk.transport.http2.health import Health
 from nsm_sdk.transport.http2.server import Connections, ServerConnection
 from nsm_sdk.transport.offers import Extra, offers
 
+logger = logging.getLogger("nsm_sdk.transport")
+
 GRACE = 0.25
 """Seconds for answers that are on their way when the server stops; calls have been drained before."""
+AT_ONCE = 64
+"""Connections that are accepted before others have their turn."""
+PAUSE = 0.25
+"""Seconds until the next try where the machine refused a connection, mostly for want of descriptors."""
 
 
 @asynccontextmanager
@@ -33,7 +41,6 @@ async def listening(
     found = offers(served.bound, extra)
     health = Health({offer.method.service for offer in found.values()}, served.runtime)
     connections = Connections()
-    loop = asyncio.get_running_loop()
 
     def accepted() -> ServerConnection:
         return ServerConnection(served, found, health, connections, max_message)
@@ -43,17 +50,64 @@ async def listening(
             bound, url = await sockets.bind_tcp(target, place)
         else:
             bound, url = [sockets.bind_unix(target, mode, place)], target.url
-        servers: list[asyncio.Server] = []
+        accepting = [_Accepting(sock, url, accepted, served.runtime) for sock in bound]
         grace = 0.0
         try:
-            for sock in bound:
-                server = await loop.create_server(accepted, sock=sock, backlog=sockets.BACKLOG)
-                servers.append(server)
             yield url
             grace = GRACE
         finally:
-            for server in servers:
-                server.close()
+            for each in accepting:
+                each.stop()
             health.stop()
             with anyio.CancelScope(shield=True):
                 await connections.stop(grace)
+
+
+class _Accepting:
+    """Accepts at one socket. asyncio's own server prints tracebacks when descriptors run out."""
+
+    def __init__(
+        self, sock: socket.socket, url: str, accepted: Callable[[], ServerConnection], runtime: Runtime
+    ) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._url = url
+        self._accepted = accepted
+        self._runtime = runtime
+        self._loop = asyncio.get_running_loop()
+        self._later: asyncio.TimerHandle | None = None
+        self._refused = False
+        self._loop.add_reader(sock, self._accept)
+
+    def stop(self) -> None:
+        """Accept no more."""
+        if self._later is not None:
+            self._later.cancel()
+        self._loop.remove_reader(self._sock)
+
+    def _accept(self) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            self._refused = False
+            sock.setblocking(False)
+            self._runtime.spawn(lambda sock=sock: self._serve(sock), "accept")  # type: ignore[misc]
+
+    def _pause(self, error: OSError) -> None:
+        if not self._refused:
+            self._refused = True
+            logger.warning("%s: %s: new connections wait (%s)", self._runtime.name, self._url, error.strerror or error)
+        self._loop.remove_reader(self._sock)
+        self._later = self._loop.call_later(PAUSE, self._loop.add_reader, self._sock, self._accept)
+
+    async def _serve(self, sock: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._accepted, sock)
+        except BaseException:
+            sock.close()
+            raise
