@@ -477,8 +477,8 @@ async def hang(call: Call, request: Request) -> None:
 @every_adapter
 async def test_the_error_of_the_hop_that_ran_out_of_time_is_what_the_caller_reads(adapter: str, tmp_path: Path) -> None:
     async with pair(adapter, tmp_path, hang) as p:
-        with anyio.fail_after(0.3), pytest.raises(DeadlineExceeded, match="time ran out") as caught:
-            await p.request(timeout=0.3)
+        with pytest.raises(DeadlineExceeded, match="time ran out") as caught:
+            await p.request(timeout=1.0)
         assert (caught.value.hop, caught.value.element) == ("server", "Doing.request")
         await gone(lambda: p.server.runtime.calls == 0)
 
