@@ -20,7 +20,7 @@ from nsm_sdk.api.rfc3339 import format_time
 from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY
 from nsm_sdk.core import Call
 from nsm_sdk.errors import NsmError, from_status
-from nsm_sdk.transport import PATH_KEY, Dialer
+from nsm_sdk.transport import PATH_KEY
 from nsm_sdk.transport.metadata import checked
 from nsm_sdk.transport.status import clean
 from tests.fixtures import load, needs_fixtures
