@@ -51,7 +51,10 @@ class Runtime:
         self._finishing = 0
         self._calls: dict[anyio.CancelScope, asyncio.Task[None]] = {}
         self._streams: set[anyio.CancelScope] = set()
+        self._spawned: dict[anyio.CancelScope, asyncio.Task[None]] = {}
         self._keeping = False
+        self._ending = False
+        self._over = False
         self._at_drain: list[Callable[[], object]] = []
         self._idle = anyio.Event()
         # What `anyio.CancelScope()` makes, without asking each time which event loop runs.
@@ -62,10 +65,15 @@ class Runtime:
 
         `finish`: a role that drains waits for it, as for a call.
         """
-        scope = anyio.CancelScope()
+        self._keep()
+        scope = self._new_scope()
+        if self._ending:
+            scope.cancel()
         self.running[name] = self.running.get(name, 0) + 1
         self._finishing += finish
-        self._tasks.start_soon(self._background, fn, scope, name, finish, name=f"{self.name}: {name}")
+        self._spawned[scope] = asyncio.get_running_loop().create_task(
+            self._background(fn, scope, name, finish), name=f"{self.name}: {name}"
+        )
         return scope
 
     async def _background(
@@ -77,6 +85,7 @@ class Runtime:
         except Exception:
             logger.exception("%s: background task %r failed", self.name, name)
         finally:
+            del self._spawned[scope]
             self._left(name)
             self._finishing -= finish
             if finish and self._closing:
@@ -120,30 +129,36 @@ class Runtime:
         deadline = (
             self.clock.now() + remaining - min(EARLY, remaining * EARLY_SHARE) if remaining < math.inf else math.inf
         )
-        if not self._keeping:
-            self._keeping = True
-            self._tasks.start_soon(self._keep_calls, name=f"{self.name}: calls")
+        self._keep()
         scope = self._new_scope()
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()
         if stream:
             self._streams.add(scope)
-        # A task of a group costs four times as much, and a scope's own deadline again as much; `_keep_calls` does for
-        # these tasks what the group would do.
+        # A scope's own deadline costs as much as all of this.
         self._calls[scope] = loop.create_task(self._serve(run, scope, deadline, result, what))
         return result, scope
 
-    async def _keep_calls(self) -> None:
-        """Own the tasks of calls: when the role ends, they are cancelled and waited for."""
+    def _keep(self) -> None:
+        """See that the tasks of this role have an owner. A task of a group costs four times as much as a plain one."""
+        if self._over:
+            raise RuntimeError(f"{self.name} has ended: it runs no more tasks")
+        if not self._keeping:
+            self._keeping = True
+            self._tasks.start_soon(self._keep_tasks, name=f"{self.name}: tasks")
+
+    async def _keep_tasks(self) -> None:
+        """Own the tasks: when the role ends, they are cancelled and waited for, as a group does."""
         try:
             await anyio.sleep_forever()
         finally:
-            self._closing = True
+            self._closing = self._ending = True
             with anyio.CancelScope(shield=True):
-                while self._calls:
-                    for scope in self._calls:
+                while tasks := {**self._calls, **self._spawned}:
+                    for scope in tasks:
                         scope.cancel()
-                    await asyncio.wait(list(self._calls.values()))
+                    await asyncio.wait(list(tasks.values()))
+                self._over = True
 
     async def _serve(
         self,
