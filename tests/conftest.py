@@ -25,7 +25,7 @@ from nsm_sdk.testing.tasks import lines
 from tests.run import MARK
 
 _TRIES = 100
-"""Of 50 ms each. What gRPC releases in threads of its own takes long on a busy machine; only a real leak waits so long."""
+"""Of 50 ms each. What gRPC releases in threads of its own takes long on a busy machine; only a leak waits so long."""
 _BEFORE = pytest.StashKey[Holdings]()
 
 # Interfaces of other programs come and go on a shared machine; where nothing else runs, all count.
