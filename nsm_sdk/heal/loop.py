@@ -107,7 +107,12 @@ def wait_spread(state: Healing, now: float) -> Step:
     if state.data is Data.UP and math.isfinite(state.refresh_in):
         # The steady rate of requests is one per refresh time, and refreshes go on meanwhile.
         window = state.policy.spread * state.refresh_in
-    return wait(state, window * part, now)
+    left = state.last_call - state.timeout - now
+    if window <= left:
+        return wait(state, window * part, now)
+    # The same endpoint is asked at least once more before its time is up: it may be well.
+    pause, state = pause_after(state, max(state.attempts, 1))
+    return wait(state, max(left * part, pause), now)
 
 
 def wait(state: Healing, pause: float, now: float) -> Step:

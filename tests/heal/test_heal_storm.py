@@ -13,8 +13,8 @@ import random
 
 import pytest
 
-from nsm_sdk.heal import Heal, Liveness
-from nsm_sdk.testing import VirtualClock, rig, sample_request, virtual_time
+from nsm_sdk.heal import Heal, Liveness, Policy
+from nsm_sdk.testing import VirtualClock, rig, sample_request, settled, virtual_time
 from tests.heal.world import Flows, Nse, World, client
 
 COUNT = 1000
@@ -94,3 +94,24 @@ async def test_those_whose_data_is_down_go_first() -> None:
             journal = heal.journals.get(name)
             assert journal is not None
             assert (journal.heals, journal.moves) == (1, 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@virtual_time
+async def test_the_same_endpoint_is_asked_once_more_before_the_connection_expires(seed: int) -> None:
+    world = World(endpoints={"nse-1": Nse(name="nse-1"), "nse-2": Nse(name="nse-2", net=2)})
+    heal = Heal(Flows(world, events=True), seed=seed, policy=Policy(spread=50.0))
+    # No refresh comes to help, and the manager is back long before the attempt that was put off.
+    async with rig(*client(world, heal, refresh=False)) as bench:
+        await bench.request()
+        await settled()
+        await world.kill_manager()
+        await VirtualClock().advance(1)
+        await world.start_manager()
+        await VirtualClock().advance(world.life)
+        journal = heal.journals.get("connection-1")
+        assert journal is not None
+        assert (journal.heals, journal.moves) == (1, 0)
+        assert [seen.conn.network_service_endpoint_name for seen in world.requests()] == ["", "nse-1"]
+        await bench.close()
+        assert (await bench.left()).timers == 0
