@@ -142,7 +142,7 @@ class Runtime:
     def _keep(self) -> None:
         """See that the tasks of this role have an owner. A task of a group costs four times as much as a plain one."""
         if self._over:
-            raise RuntimeError(f"{self.name} has ended: it runs no more tasks")
+            raise Unavailable("the hop has ended: it runs no more tasks", hop=self.name)
         if not self._keeping:
             self._keeping = True
             self._tasks.start_soon(self._keep_tasks, name=f"{self.name}: tasks")
