@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nsm_sdk.transport.http2 import frames
-from nsm_sdk.transport.http2.headers import Decoder, Encoder, Fixed
+from nsm_sdk.transport.http2.headers import Decoder, Fixed, encode
 
 HELLO = frames.PREFACE + frames.settings({})
 CALL: Fixed = (
@@ -38,7 +38,6 @@ class Raw:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    encoder: Encoder = field(default_factory=Encoder)
     decoder: Decoder = field(default_factory=lambda: Decoder(1 << 20))
 
     def send(self, *parts: bytes) -> None:
@@ -48,7 +47,7 @@ class Raw:
     def headers(self, stream: int, fixed: Fixed = CALL, *, end: bool = False, **more: str) -> bytes:
         """A HEADERS frame; `grpc_timeout="1S"` becomes `grpc-timeout`."""
         varying = [(key.replace("_", "-"), value) for key, value in more.items()]
-        block = self.encoder.block(fixed, varying)
+        block = encode(fixed, varying)
         return frames.header_frames(stream, block, frames.END_STREAM if end else 0, frames.FRAME_SIZE)
 
     async def frame(self) -> tuple[int, int, int, bytes]:

@@ -17,30 +17,30 @@ from hypothesis import strategies as st
 
 from nsm_sdk.transport.http2 import frames, headers
 from nsm_sdk.transport.http2.frames import Broken, Code
-from nsm_sdk.transport.http2.headers import Decoder, Encoder
+from nsm_sdk.transport.http2.headers import Decoder, encode
 
-NAME = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=20)
+NAME = st.one_of(
+    st.sampled_from([":path", ":method", ":status", "content-type", "user-agent", "te", "via"]),
+    st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=20),
+)
 VALUE = st.one_of(
-    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300), st.sampled_from(["t" * 200, "u" * 4200])
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300),
+    st.sampled_from(["POST", "200", "t" * 200, "u" * 4200]),
 )
 PAIRS = st.lists(st.tuples(NAME, VALUE), max_size=4).map(tuple)
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 3), PAIRS, st.sampled_from([None, 0, 100, 4096, 2**31])), max_size=12),
-    st.lists(PAIRS, min_size=4, max_size=4),
-)
+@given(PAIRS, PAIRS)
 def test_blocks_are_read_as_they_were_written(
-    sent: list[tuple[int, tuple[tuple[str, str], ...], int | None]], fixed: list[tuple[tuple[str, str], ...]]
+    fixed: tuple[tuple[str, str], ...], varying: tuple[tuple[str, str], ...]
 ) -> None:
-    encoder, decoder, theirs = Encoder(), Decoder(1 << 20), hpack.Decoder(1 << 20)
-    for which, varying, size in sent:
-        if size is not None:
-            encoder.resize(size)
-        block = encoder.block(fixed[which], varying)
-        wanted = [*fixed[which], *varying]
-        assert decoder.fields(block) == dict(wanted)
-        assert [(str(name), str(value)) for name, value in theirs.decode(block)] == wanted
+    decoder, theirs = Decoder(1 << 20), hpack.Decoder(1 << 20)
+    block = encode(fixed, varying)
+    wanted = [*fixed, *varying]
+    assert decoder.fields(block) == dict(wanted)
+    assert decoder.size >= headers.size_of(dict(wanted).items())
+    assert [(str(name), str(value)) for name, value in theirs.decode(block)] == wanted
+    assert not theirs.header_table.dynamic_entries
 
 
 @given(st.lists(PAIRS, max_size=4))
@@ -48,7 +48,7 @@ def test_blocks_of_others_are_read(sent: list[tuple[tuple[str, str], ...]]) -> N
     theirs, decoder = hpack.Encoder(), Decoder(1 << 20)
     for pairs in (*sent, *sent):
         assert decoder.fields(theirs.encode(pairs)) == dict(pairs)
-        assert decoder.size == headers.size_of(pairs)
+        assert decoder.size >= headers.size_of(dict(pairs).items())
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5))
@@ -64,12 +64,12 @@ def test_no_bytes_are_too_bad_to_be_refused(blocks: list[bytes]) -> None:
 
 
 def test_secrets_are_never_put_into_a_table_nor_logged(caplog: pytest.LogCaptureFixture) -> None:
-    encoder, decoder, theirs = Encoder(), Decoder(1 << 20), hpack.Decoder(1 << 20)
+    decoder, theirs = Decoder(1 << 20), hpack.Decoder(1 << 20)
     with caplog.at_level(logging.DEBUG):
-        for _ in range(3):
-            block = encoder.block(((":path", "/x"),), [("nsm-client-token", "a-secret")])
-            decoder.fields(block)
-            entries = list(theirs.decode(block, raw=True))
+        block = encode(((":path", "/x"),), [("nsm-client-token", "a-secret")])
+        decoder.fields(block)
+        decoder.fields(hpack.Encoder().encode([("nsm-client-token", "a-secret")]))
+        entries = list(theirs.decode(block, raw=True))
     assert not any(entry[0] == b"nsm-client-token" and entry.indexable for entry in entries)
     assert "a-secret" not in caplog.text
 

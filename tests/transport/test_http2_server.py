@@ -23,7 +23,7 @@ from nsm_sdk.core import Call
 from nsm_sdk.testing import settled
 from nsm_sdk.transport.http2 import frames, server, wire
 from nsm_sdk.transport.http2.frames import Code
-from nsm_sdk.transport.http2.headers import Fixed
+from nsm_sdk.transport.http2.headers import Fixed, encode
 from tests.transport.adapters import Pair, nothing, pair
 from tests.transport.raw import ANSWER, CALL, EMPTY, Raw, calling
 
@@ -175,7 +175,7 @@ async def test_a_preface_that_comes_byte_by_byte(tmp_path: Path) -> None:
 
 async def test_padding_priorities_and_unknown_frames_are_understood(tmp_path: Path) -> None:
     async with pair("unix", tmp_path) as p, calling(p.url) as raw:
-        block = raw.encoder.block(CALL)
+        block = encode(CALL)
         raw.send(
             frames.frame(frames.PRIORITY, 0, 1, bytes(5)),
             frames.frame(0x42, 0xFF, 7, b"whatever"),

@@ -3,7 +3,7 @@
 
 Does:  gives frames to their streams, keeps the windows of the connection, answers pings.
 Place: on a `Wire`; `client` and `server` derive from it.
-State: streams, windows, tables, a header block that is half read.
+State: streams, windows, the peer's table, a header block that is half read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 
 from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.frames import Broken, Code
-from nsm_sdk.transport.http2.headers import Decoder, Encoder, Fixed, Pairs
+from nsm_sdk.transport.http2.headers import Decoder, Fixed, Pairs, encode
 from nsm_sdk.transport.http2.stream import Stream
 from nsm_sdk.transport.http2.wire import Wire
 from nsm_sdk.transport.settings import MAX_METADATA
@@ -50,7 +50,6 @@ class Connection(Wire, Generic[S]):
         """Bytes of messages that have arrived in part."""
         self.ready = False
         """Whether the peer has introduced itself."""
-        self._encoder = Encoder()
         self.decoder = Decoder(TOO_LARGE * MAX_METADATA)
         self._room = ROOM
         self._block: tuple[int, int, bytearray] | None = None
@@ -91,7 +90,7 @@ class Connection(Wire, Generic[S]):
 
     def headers(self, stream: int, fixed: Fixed, varying: Pairs = (), *, end: bool = False) -> None:
         """Send headers or trailers."""
-        block = self._encoder.block(fixed, varying)
+        block = encode(fixed, varying)
         self.write(frames.header_frames(stream, block, frames.END_STREAM if end else 0, self.peer_frame))
 
     def pump(self) -> None:
@@ -229,9 +228,7 @@ class Connection(Wire, Generic[S]):
                 raise Broken(Code.PROTOCOL_ERROR, "the peer does not begin with its settings")
             return
         for key, value in frames.read_settings(payload):
-            if key == frames.HEADER_TABLE_SIZE:
-                self._encoder.resize(value)
-            elif key == frames.MAX_CONCURRENT_STREAMS:
+            if key == frames.MAX_CONCURRENT_STREAMS:
                 self.peer_streams = value
             elif key == frames.INITIAL_WINDOW_SIZE:
                 for stream in self.streams.values():

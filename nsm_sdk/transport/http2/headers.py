@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Header blocks, and what gRPC writes into them.
 
-Does:  encodes and decodes header blocks (HPACK is the `hpack` library's; blocks that are wholly in the table are kept),
-       and the texts of gRPC: time-outs, messages of a status, binary metadata.
+Does:  encodes header blocks, decodes those of peers (HPACK is the `hpack` library's; blocks as we write them take no
+       library), and the texts of gRPC: time-outs, messages of a status, binary metadata.
 Place: both ends of a connection.
-State: the two tables of a connection.
+State: the table of a peer that uses one.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import logging
 import math
 import re
@@ -19,6 +20,7 @@ from typing import Final, TypeAlias
 from urllib.parse import quote, unquote
 
 import hpack
+from hpack.table import HeaderTable
 
 from nsm_sdk.transport.http2.frames import Broken, Code
 
@@ -28,143 +30,143 @@ Fixed: TypeAlias = tuple[tuple[str, str], ...]
 # It writes whole headers at level DEBUG, and tokens are among them.
 logging.getLogger("hpack").setLevel(logging.WARNING)
 
-TABLE: Final = 4096
-"""Bytes of a table: HTTP/2's own choice, ours too where a peer allows more."""
-_KEPT: Final = 256
-_INDEXED: Final = 0x80
-_LITERAL: Final = b"\x10"
-"""Begins a header with a name and a value of its own, never to be indexed."""
+_STATIC: Final = tuple((name.decode(), value.decode()) for name, value in HeaderTable.STATIC_TABLE)
+_WHOLE: Final = {pair: number for number, pair in enumerate(_STATIC, 1) if pair[1]}
+_NAMES: Final = {name: number for number, (name, _) in reversed(list(enumerate(_STATIC, 1)))}
+_LITERAL: Final = 0x00
+_NEVER: Final = 0x10
+"""Never to be put into a table, by nobody on the way: what varies may be a token."""
 _PLAIN: Final = re.compile(r"[ -$&-~]*")
 _TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
-def _indexed(block: bytes) -> bool:
-    """Whether a block only points into the table, so that it neither changes it nor says anything else."""
-    return min(block, default=0) >= _INDEXED
+def encode(fixed: Fixed, varying: Pairs = ()) -> bytes:
+    """A header block. It leaves the peer's table alone: what is fixed is encoded once for all connections, and what
+    varies, tokens among it, nobody keeps."""
+    block = _fixed(fixed)
+    return b"".join((block, *(_field(name, value, _NEVER) for name, value in varying))) if varying else block
 
 
-class Encoder:
-    """Header blocks of one direction of a connection; `fixed` headers are put into the table, `varying` ones never."""
-
-    def __init__(self) -> None:
-        self._hpack = hpack.Encoder()
-        self._blocks: dict[Fixed, bytes] = {}
-
-    def block(self, fixed: Fixed, varying: Pairs = ()) -> bytes:
-        """The block, to be sent before any other that is encoded later."""
-        known = self._blocks.get(fixed)
-        if known is None:
-            known = self._hpack.encode(fixed, huffman=False)
-            if _indexed(known):
-                self._blocks[fixed] = known
-            else:
-                # What was put in moved all others.
-                self._blocks.clear()
-        if not varying:
-            return known
-        parts = [known]
-        for name, value in varying:
-            # Never indexed: tokens do not belong in tables, and other values do not come twice.
-            key, text = name.encode(), value.encode()
-            parts += (_LITERAL, _length(len(key)), key, _length(len(text)), text)
-        return b"".join(parts)
-
-    def resize(self, size: int) -> None:
-        """The peer's table holds `size` bytes."""
-        self._hpack.header_table_size = min(size, TABLE)
-        self._blocks.clear()
+@functools.lru_cache(maxsize=1024)
+def _fixed(pairs: Fixed) -> bytes:
+    return b"".join(_field(name, value, _LITERAL) for name, value in pairs)
 
 
-def _length(size: int) -> bytes:
-    """A length without Huffman coding: an integer with a prefix of seven bits."""
+def _field(name: str, value: str, kind: int) -> bytes:
+    whole = _WHOLE.get((name, value))
+    if whole is not None:
+        return bytes((0x80 | whole,))
+    known = _NAMES.get(name)
+    if known is None:
+        head = bytes((kind,)) + _text(name)
+    else:
+        head = bytes((kind | known,)) if known < 0x0F else bytes((kind | 0x0F, known - 0x0F))
+    return head + _text(value)
+
+
+def _text(text: str) -> bytes:
+    """A string without Huffman coding: its length as an integer with a prefix of seven bits, and its bytes."""
+    raw = text.encode()
+    size = len(raw)
     if size < 0x7F:
-        return bytes((size,))
-    rest, found = size - 0x7F, bytearray((0x7F,))
+        return bytes((size,)) + raw
+    found, rest = bytearray((0x7F,)), size - 0x7F
     while rest >= 0x80:
         found.append(rest & 0x7F | 0x80)
         rest >>= 7
     found.append(rest)
-    return bytes(found)
+    return bytes(found) + raw
 
 
 class Decoder:
-    """Header blocks of the other direction. `limit`: bytes of all headers of a block, counted as HTTP/2 counts them."""
+    """Header blocks of a peer. `limit`: bytes of all headers of a block, counted as HTTP/2 counts them."""
 
     def __init__(self, limit: int) -> None:
         self.size = 0
-        """Bytes of the last block, counted the same."""
+        """Bytes of the last block, counted the same or a little higher."""
         self._limit = limit
-        self._hpack = hpack.Decoder(max_header_list_size=limit)
-        self._known: dict[bytes, tuple[dict[str, str], int]] = {}
+        self._hpack: hpack.Decoder | None = None
 
     def fields(self, block: bytes) -> dict[str, str]:
-        """The headers, not to be changed; the last value of a name wins. Raises Broken."""
-        head, rest = _parts(block)
-        known = self._known.get(head)
-        if known is None:
-            known = self._decode(head)
-            if not _indexed(head):
-                # It may have changed the table.
-                self._known.clear()
-            elif len(self._known) < _KEPT:
-                self._known[head] = known
-        fields, self.size = known
-        if rest:
-            fields = {**fields, **rest}
-            self.size += size_of(rest.items())
-            if self.size > self._limit:
-                raise Broken(Code.ENHANCE_YOUR_CALM, "headers are too large")
-        return fields
+        """The headers; the last value of a name wins. Raises Broken."""
+        found = _plain(block)
+        if found is None:
+            pairs = self._decode(block)
+            self.size = size_of(pairs)
+            return dict(pairs)
+        self.size = len(block) + 64 * len(found)
+        if self.size > self._limit:
+            raise Broken(Code.ENHANCE_YOUR_CALM, "headers are too large")
+        return found
 
-    def _decode(self, block: bytes) -> tuple[dict[str, str], int]:
+    def _decode(self, block: bytes) -> list[tuple[str, str]]:
+        if self._hpack is None:
+            self._hpack = hpack.Decoder(max_header_list_size=self._limit)
         try:
-            pairs = [(name.decode(), value.decode("utf-8", "replace")) for name, value in self._raw(block)]
+            pairs: Iterable[tuple[bytes, bytes]] = self._hpack.decode(block, raw=True)
+            return [(name.decode(), value.decode("utf-8", "replace")) for name, value in pairs]
         except hpack.OversizedHeaderListError as error:
             raise Broken(Code.ENHANCE_YOUR_CALM, "headers are too large") from error
         except (hpack.HPACKError, UnicodeDecodeError) as error:
             raise Broken(Code.COMPRESSION_ERROR, "headers cannot be decoded") from error
-        return dict(pairs), size_of(pairs)
-
-    def _raw(self, block: bytes) -> Iterable[tuple[bytes, bytes]]:
-        return self._hpack.decode(block, raw=True)
 
 
-def _parts(block: bytes) -> tuple[bytes, dict[str, str] | None]:
-    """A block as `Encoder` makes it, without what the library does for it: what points into the table, and what does
-    not concern it. Any other block is answered whole."""
-    at = block.find(_LITERAL)
-    head = block[:at] if at >= 0 else block
-    if at < 0 or not _indexed(head) or 0xFF in head:
-        return block, None
+def _plain(block: bytes) -> dict[str, str] | None:
+    """The headers of a block that leaves the table alone and is not Huffman coded, as `encode` makes them; None for any
+    other, and for what is no block at all."""
     found: dict[str, str] = {}
-    end = len(block)
+    at, end = 0, len(block)
     try:
         while at < end:
-            size = block[at + 1]
-            if block[at] != _LITERAL[0] or size >= 0x7F:
-                return block, None
-            name, at = block[at + 2 : at + 2 + size], at + 2 + size
-            size, at = block[at], at + 1
-            if size >= 0x80:
-                return block, None
-            if size == 0x7F:
-                shift = 0
-                while True:
-                    part, at = block[at], at + 1
-                    size += (part & 0x7F) << shift
-                    shift += 7
-                    if part < 0x80:
-                        break
-                    if shift > 28:
-                        return block, None
+            first = block[at]
+            at += 1
+            if first >= 0x80:
+                if not 0x80 < first <= 0x80 + len(_STATIC):
+                    return None
+                name, value = _STATIC[first - 0x81]
+                found[name] = value
+                continue
+            if first >= 0x20:
+                return None
+            known = first & 0x0F
+            if known == 0x0F:
+                known += block[at]
+                at += 1
+            if known:
+                name = _STATIC[known - 1][0]
+            else:
+                size = block[at]
+                if size >= 0x7F:
+                    return None
+                name = block[at + 1 : at + 1 + size].decode()
+                at += 1 + size
+            size = block[at]
+            at += 1
+            if size >= 0x7F:
+                size, at = _long(block, size, at)
             if at + size > end:
-                return block, None
-            found[name.decode()] = block[at : at + size].decode()
+                return None
+            found[name] = block[at : at + size].decode()
             at += size
-    except (IndexError, UnicodeDecodeError):
-        return block, None
-    return head, found
+    except (IndexError, ValueError):
+        return None
+    return found
+
+
+def _long(block: bytes, first: int, at: int) -> tuple[int, int]:
+    """A length that takes more than a byte, and where its string begins. ValueError where it is Huffman coded."""
+    if first >= 0x80:
+        raise ValueError("Huffman coded")
+    size, shift = 0x7F, 0
+    while shift <= 28:
+        part = block[at]
+        at += 1
+        size += (part & 0x7F) << shift
+        if part < 0x80:
+            return size, at
+        shift += 7
+    raise ValueError("a length of nonsense")
 
 
 def size_of(pairs: Pairs) -> int:

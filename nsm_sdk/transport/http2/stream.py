@@ -186,7 +186,6 @@ class Stream(ABC):
     def trailers(self, fixed: Fixed, varying: Pairs = ()) -> None:
         """End our side with trailers, as servers do."""
         if self.pending:
-            # Encoded when it is sent, because blocks must be sent in the order of encoding.
             self._after = (fixed, varying)
         else:
             self.sent = True
