@@ -147,8 +147,6 @@ def narrowed(call: Call, seconds: float) -> Iterator[None]:
         call.deadline = outer
 
 
-@contextmanager
-def cleanup_time(seconds: float) -> Iterator[anyio.CancelScope]:
-    """Shielded, bounded time for undoing something: the caller's cancellation does not reach inside."""
-    with anyio.move_on_after(seconds, shield=True) as scope:
-        yield scope
+def cleanup_time(seconds: float) -> anyio.CancelScope:
+    """Shielded, bounded time for undoing something, used by `with`: no cancellation from outside reaches inside."""
+    return anyio.move_on_after(seconds, shield=True)
