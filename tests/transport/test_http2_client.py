@@ -405,3 +405,25 @@ async def test_what_never_stood_was_not_reached(tmp_path: Path) -> None:
         await settled()
         assert not client.runtime.running
     server.close()
+
+
+async def test_a_dialer_that_stops_breaks_what_runs_on_former_connections_too(tmp_path: Path) -> None:
+    async def behave(raw: Raw) -> None:
+        await raw.until(frames.DATA, 1)
+        raw.send(frames.goaway(1, Code.NO_ERROR))
+        await raw.reader.read()
+
+    path = f"{tmp_path}/{unique('r')}"
+    dialer = Dialer(dial_timeout=1.0)
+    async with serving(path, behave), Role("client", services=[dialer]).serving() as client:
+        calls = []
+        for _ in range(3):
+            calls.append(asyncio.ensure_future(ask(client, dialer(f"unix://{path}"))))
+            carrier = dialer._peer(f"unix://{path}")[0]
+            while carrier.active < len(calls) or carrier._connector.connection.usable:  # type: ignore[union-attr]
+                await settled()
+                await asyncio.sleep(0)
+        await dialer.stop()
+        for call in calls:
+            with pytest.raises(Unavailable, match="connection"):
+                await call

@@ -9,6 +9,7 @@ State: none.
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from nsm_sdk.testing import settled
 from nsm_sdk.transport.http2 import frames, server, wire
 from nsm_sdk.transport.http2.frames import Code
 from nsm_sdk.transport.http2.headers import Fixed, encode
-from tests.transport.adapters import Pair, nothing, pair
+from tests.transport.adapters import Pair, address, listening, nothing, pair, role
 from tests.transport.raw import ANSWER, CALL, EMPTY, Raw, calling
 
 DATA = frames.frame(frames.DATA, frames.END_STREAM, 1, EMPTY)
@@ -366,3 +367,71 @@ def test_no_bytes_disturb_the_server(parts: list[bytes], tmp_path: Path) -> None
             assert p.server.runtime.calls == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("said", [b"", frames.PREFACE[:5], frames.PREFACE])
+async def test_a_caller_that_says_nothing_more_is_hung_up_on(
+    said: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PING_EVERY", 0.05)
+    monkeypatch.setattr(wire, "PING_WAITS", 0.05)
+    async with pair("unix", tmp_path) as p:
+        raw = Raw(*await asyncio.open_unix_connection(p.url.removeprefix("unix://")))
+        raw.send(said)
+        async with asyncio.timeout(10):
+            assert b"nsm_sdk!" in await raw.reader.read()
+        await raw.close()
+
+
+async def test_a_caller_that_answers_pings_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "PING_EVERY", 0.05)
+    monkeypatch.setattr(wire, "PING_WAITS", 0.2)
+    async with pair("unix", tmp_path) as p, calling(p.url) as raw:
+        async with asyncio.timeout(10):
+            for _ in range(3):
+                _, payload = await raw.until(frames.PING)
+                raw.send(frames.frame(frames.PING, frames.ACK, 0, payload))
+        raw.send(raw.headers(1), DATA)
+        assert (await raw.pairs(1))[":status"] == "200"
+
+
+async def test_empty_messages_that_nobody_reads_do_not_pile_up(tmp_path: Path) -> None:
+    async def deaf(call: Call, requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+        await asyncio.Event().wait()
+        yield api.PrefixResponse()
+
+    path = tuple((key, api.MANAGE_PREFIXES.path if key == ":path" else old) for key, old in CALL)
+    async with pair("unix", tmp_path, extra={api.MANAGE_PREFIXES: deaf}) as p, calling(p.url) as raw:
+        raw.send(raw.headers(1, path), frames.frame(frames.DATA, 0, 1, EMPTY * 3000) * 5)
+        async with asyncio.timeout(10):
+            assert await raw.goaway() is Code.FLOW_CONTROL_ERROR
+            await none_running(p)
+
+
+async def test_calls_that_come_after_the_goodbye_disturb_nobody(tmp_path: Path) -> None:
+    began, allow = asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call, request: Request) -> None:
+        began.set()
+        await allow.wait()
+
+    made, _ = role(slow)
+    at = listening("unix", address("unix", tmp_path))
+    async with made.serving(listen=[at], drain=10.0) as running, calling(running.urls[0]) as raw:
+        raw.send(raw.headers(1), DATA)
+        await began.wait()
+        for connection in accepted():
+            connection.leave()
+        last, code, _ = frames.read_goaway((await raw.until(frames.GOAWAY))[1])
+        assert (last, code) == (1, Code.NO_ERROR)
+        raw.send(raw.headers(3), frames.frame(frames.DATA, frames.END_STREAM, 3, EMPTY))
+        raw.send(frames.frame(frames.PING, 0, 0, bytes(8)))
+        await raw.until(frames.PING)
+        allow.set()
+        assert (await raw.pairs(1))[":status"] == "200"
+        assert (await raw.pairs(1))["grpc-status"] == "0"
+
+
+def accepted() -> list[server.ServerConnection]:
+    """The connections of this process's listeners."""
+    return [one for one in gc.get_objects() if isinstance(one, server.ServerConnection) and not one.closed]

@@ -198,7 +198,7 @@ class ServerStream(Stream):
         reply = (await offer.unary(call, asked(offer.method, raw))).SerializeToString()
         if self.id not in self.conn.streams:
             return
-        with self.conn.together():
+        with self.conn.together:
             self._open(call)
             self._say(reply)
             self.trailers(_OK)
@@ -208,7 +208,7 @@ class ServerStream(Stream):
         async with aclosing(self._produce(call)) as items:
             async for item in items:
                 raw = item.SerializeToString()
-                with self.conn.together():
+                with self.conn.together:
                     self._open(call)
                     self._say(raw)
                 # Waits while the caller does not read, so that nothing piles up here.
@@ -216,7 +216,7 @@ class ServerStream(Stream):
                 if self.id not in self.conn.streams:
                     raise Cancelled("the caller went away")
         if self.id in self.conn.streams:
-            with self.conn.together():
+            with self.conn.together:
                 self._open(call)
                 self.trailers(_OK)
 

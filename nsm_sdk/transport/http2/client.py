@@ -124,14 +124,14 @@ class ClientConnection(Connection["ClientStream"]):
             )
         if raw is not None:
             stream.check(raw)
-        self.last, self._next = self._next, self._next + 2
-        stream.id = self.last
+        self.highest = stream.id = self._next
+        self._next += 2
         stream.window = self.peer_window
         self.streams[stream.id] = stream
         varying = list(metadata)
         if left < math.inf:
             varying.append(("grpc-timeout", timeout_text(left)))
-        with self.together():
+        with self.together:
             self.headers(stream.id, self._fixed(stream.path), varying)
             if raw is not None:
                 stream.send(raw, end=end)

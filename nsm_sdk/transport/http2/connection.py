@@ -48,6 +48,8 @@ class Connection(Wire, Generic[S]):
         self.peer_headers = math.inf
         self.assembling = 0
         """Bytes of messages that have arrived in part."""
+        self.highest = 0
+        """The highest stream that was ever named; those above `last` were not taken."""
         self.ready = False
         """Whether the peer has introduced itself."""
         self.decoder = Decoder(TOO_LARGE * MAX_METADATA)
@@ -199,7 +201,7 @@ class Connection(Wire, Generic[S]):
 
     def _known(self, id: int) -> None:
         """A frame for a stream that was never opened breaks the protocol; one for a stream that is over is late."""
-        if not id or id > self.last:
+        if not id or id > self.highest:
             raise Broken(Code.PROTOCOL_ERROR, "a frame for a stream that was never opened")
 
     def _more(self, id: int, size: int) -> None:

@@ -30,6 +30,8 @@ class Connector:
     def __init__(self, target: Target, settings: ChannelSettings) -> None:
         self.connection: ClientConnection | None = None
         """The last one; it may have closed."""
+        self._former: list[ClientConnection] = []
+        """Those that take no more calls, while calls are running on them."""
         self._target = target
         self._settings = settings
         self._waiting: dict[asyncio.Future[bool], bool] = {}
@@ -55,16 +57,22 @@ class Connector:
 
     def close(self) -> None:
         """Break the connection and any attempt."""
-        connection, self.connection = self.connection, None
+        self._retire()
         self._stop_dialing()
-        if connection is not None and not connection.closed:
-            connection.close()
+        former, self._former = self._former, []
+        for connection in former:
+            if not connection.closed:
+                connection.close()
 
     def drop(self) -> None:
         """Let the connection go when its last call has ended."""
+        if self.connection is not None:
+            self.connection.drop()
+        self._retire()
+
+    def _retire(self) -> None:
         connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.drop()
+        self._former = [one for one in (*self._former, connection) if one is not None and not one.closed]
 
     async def _attempted(self, call: Call) -> bool:
         """Wait for the end of an attempt: whether there is a connection, or a need to look again."""
@@ -132,6 +140,7 @@ class Connector:
                 except OSError as error:
                     self._why = error.strerror or str(error)
             if not self._why and made[0].usable:
+                self._retire()
                 self.connection = made.pop()
         finally:
             for connection in made:

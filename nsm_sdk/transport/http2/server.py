@@ -99,12 +99,14 @@ class ServerConnection(Connection["ServerStream"]):
         """Nothing waits for it."""
 
     def opened(self, id: int, fields: dict[str, str], end: bool) -> None:
-        if id <= self.last:
+        if id <= self.highest:
             # Trailers of a call that is over.
             return
         if not id & 1:
             raise Broken(Code.PROTOCOL_ERROR, "a caller's stream has an even number")
+        self.highest = id
         if self.closed or self.leaving:
+            # Sent before the caller heard that we leave; it will know that this call was not taken.
             return
         self.last = id
         if max(self.running, len(self.streams)) >= MAX_STREAMS:

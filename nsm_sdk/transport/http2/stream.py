@@ -55,7 +55,7 @@ class Stream(ABC):
         self.ended = False
         """Whether the peer's side has ended."""
         self.unread = 0
-        """Bytes of whole messages that nobody has read."""
+        """Bytes of whole messages that nobody has read, with their prefixes: empty ones are not for nothing."""
         self._after: tuple[Fixed, Pairs] | bool = False
         self._allowed = frames.WINDOW
         self._partial = bytearray()
@@ -107,7 +107,7 @@ class Stream(ABC):
 
     def read(self, size: int) -> None:
         """Somebody has read a message of `size` bytes."""
-        self.unread -= size
+        self.unread -= size + _PREFIX
         if not self.ended:
             self.grant()
 
@@ -148,7 +148,7 @@ class Stream(ABC):
             return self._refuse("a message is compressed, which was not agreed")
         if len(raw) > self.connection.max_message:
             return self._refuse(f"message larger than max ({len(raw)} vs. {self.connection.max_message})", large=True)
-        self.unread += len(raw)
+        self.unread += len(raw) + _PREFIX
         self.message(raw)
         # The handler may have ended the stream.
         return self.id in self.connection.streams

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, cast
 
 from nsm_sdk.transport.http2 import frames
@@ -23,6 +21,26 @@ UNWRITTEN: Final = 32 << 20
 PING_WAITS: Final = 20.0
 """Seconds in which a ping is to be answered."""
 _PING: Final = b"nsm_sdk!"
+
+
+class Together:
+    """What is written inside goes out in one piece."""
+
+    __slots__ = ("_wire", "depth", "parts")
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.depth = 0
+        self.parts: list[bytes] = []
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+        if not self.depth and self.parts:
+            parts, self.parts = self.parts, []
+            self._wire.write(b"".join(parts))
 
 
 class Wire(asyncio.Protocol):
@@ -41,7 +59,7 @@ class Wire(asyncio.Protocol):
         """The highest stream that was opened, by whoever opens them."""
         self._loop = asyncio.get_running_loop()
         self._rest = b""
-        self._out: list[bytes] | None = None
+        self.together = Together(self)
         self._ping_every = ping_every
         self._heard = 0.0
         self._pinging: asyncio.TimerHandle | None = None
@@ -82,7 +100,7 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read all frames that are whole, then send what they caused in one piece."""
         self._heard = self._loop.time()
-        with self.together():
+        with self.together:
             try:
                 self._read(self._rest + data if self._rest else data)
             except Broken as error:
@@ -104,26 +122,12 @@ class Wire(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send, together with all that the frames at hand cause."""
-        if self._out is not None:
-            self._out.append(data)
+        if self.together.depth:
+            self.together.parts.append(data)
         elif not self.closed and not self.transport.is_closing():
             self.transport.write(data)
             if self.paused and self.transport.get_write_buffer_size() > UNWRITTEN:
                 self.abort("the peer does not read")
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """What is written inside goes out in one piece."""
-        if self._out is not None:
-            yield
-            return
-        out = self._out = []
-        try:
-            yield
-        finally:
-            self._out = None
-            if out:
-                self.write(b"".join(out))
 
     def abort(self, text: str) -> None:
         """Break the connection, without waiting for anything."""
@@ -137,10 +141,8 @@ class Wire(asyncio.Protocol):
     def _end(self, code: Code, text: str) -> None:
         if self.closed:
             return
-        if self._out:
-            self.transport.write(b"".join(self._out))
-            self._out.clear()
-        self.transport.write(frames.goaway(self.last, code, text))
+        self.transport.write(b"".join((*self.together.parts, frames.goaway(self.last, code, text))))
+        self.together.parts.clear()
         self._closing(text or "connection closed")
         if self.transport.get_write_buffer_size():
             # Whoever does not read would keep the socket open.
