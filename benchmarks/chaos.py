@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m benchmarks.chaos [CONNECTIONS [HOURS [SEED]]]`: a day of random trouble in a whole mesh, in virtual time.
 
-Does:  by default 1,000 connections for 24 hours, which takes a core about ten minutes; the tests play a small
+Does:  by default 1,000 connections for 24 hours, which takes a core about a quarter of an hour; the tests play a small
        part of it. Prints what broke, what was healed, and what is not as it must be; status 1 where something is not.
 Place: by hand, after changes of healing. Not among those of `python -m benchmarks`.
 State: none.
