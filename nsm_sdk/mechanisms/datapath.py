@@ -128,9 +128,7 @@ class KernelDatapath(Service):
             side.build()
         for side in (near, far):
             side.namespace.wait_reachable(side.want.addresses)
-            # Until the kernel has dealt with the carrier, which it does later by itself, an interface that is up drops
-            # what it should send; being asked for the interface makes it do so now.
-            side.namespace.link(index=side.index)
+            side.namespace.wake(side.index)
 
     def _make(self, kernel: Kernel, near: Side, far: Side) -> tuple[int, int]:
         a, b = (NewEnd(name=side.want.name, mac=side.want.mac, mtu=side.want.mtu) for side in (near, far))
@@ -148,9 +146,7 @@ class KernelDatapath(Service):
         for side in (near, far):
             if side.settle():
                 side.namespace.wait_reachable(side.want.addresses)
-            # Until the kernel has dealt with the carrier, which it does later by itself, an interface that is up drops
-            # what it should send; being asked for the interface makes it do so now.
-            side.namespace.link(index=side.index)
+            side.namespace.wake(side.index)
         return True
 
     def _clear(self, side: Side) -> None:

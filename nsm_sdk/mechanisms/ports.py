@@ -52,6 +52,11 @@ class Namespace(Protocol):
     def apply(self, index: int, ops: Sequence[Op]) -> list[Failure]:
         """Does `ops` on link `index` in order; what is there or gone already counts as done."""
 
+    def wake(self, index: int) -> None:
+        """Have the kernel deal with the carrier of a link now, which it would do later by itself: until then an
+        interface that is up drops what it should send."""
+        ...
+
     def wait_reachable(self, addresses: Sequence[Address]) -> None:
         """Waits, a second at most, until what was added is answered for: the kernel does so later than it says."""
 

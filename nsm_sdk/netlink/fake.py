@@ -104,6 +104,9 @@ class FakeNamespace:
                 failures.append(Failure(op, code, errno.errorcode.get(code, str(code))))
         return failures
 
+    def wake(self, index: int) -> None:
+        """The carrier is always up to date here."""
+
     def wait_reachable(self, addresses: Sequence[Address]) -> None:
         """Everything is at once."""
 

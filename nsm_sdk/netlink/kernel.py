@@ -11,6 +11,7 @@ State: the open sockets.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -149,6 +150,11 @@ class NamespaceAdapter:
         except Refused as error:
             raise _refused(error.errno or 0, f"to show interface {name or index} of {self.url}") from error
         return codec.link(body) if body is not None else None
+
+    def wake(self, index: int) -> None:
+        # Being asked for an interface makes the kernel look at its carrier; the answer is of no use.
+        with contextlib.suppress(Refused):
+            self.channel.get(codec.get_link(index=index))
 
     def observe(self, index: int, tables: range) -> Observed:
         link = self.link(index=index) if index else None
