@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -430,6 +431,16 @@ async def test_calls_that_come_after_the_goodbye_disturb_nobody(tmp_path: Path) 
         allow.set()
         assert (await raw.pairs(1))[":status"] == "200"
         assert (await raw.pairs(1))["grpc-status"] == "0"
+
+
+async def test_small_frames_are_sent_without_delay(tmp_path: Path) -> None:
+    async with pair("tcp", tmp_path) as p:
+        await p.request()
+        ours = accepted()
+        assert ours
+        for connection in ours:
+            sock = connection.transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def accepted() -> list[server.ServerConnection]:
