@@ -34,7 +34,6 @@ from nsm_sdk.netlink.requests import (
     encode,
     get_link,
     look_up,
-    new_link,
     pair,
 )
 
@@ -60,7 +59,6 @@ __all__ = [
     "link",
     "look_up",
     "neighbour",
-    "new_link",
     "number",
     "pair",
     "read_attributes",

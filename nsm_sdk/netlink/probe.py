@@ -10,6 +10,7 @@ State: none; nothing is left behind.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -26,8 +27,6 @@ from nsm_sdk.netlink.namespaces import create_namespace, delete_namespace, run_i
 from nsm_sdk.netlink.sockets import NetlinkSocket
 
 LINK_KINDS = ("veth", "bridge", "vxlan", "macvlan", "tun", "wireguard", "vlan", "ipvlan", "dummy", "vrf")
-_NETFILTER = 12
-_NFT_BATCH_BEGIN, _NFT_BATCH_END, _NFT_NEWTABLE = 0x10, 0x11, 0x0A00
 _TUNSETIFF = 0x400454CA
 _MISSING = "this kernel has no {}"
 
@@ -89,16 +88,16 @@ def probe_now() -> Capabilities:
 
 
 def _inside() -> list[Capability]:
-    channel = NetlinkSocket()
-    try:
-        found = [_try(kind, _tun if kind == "tun" else partial(_link, channel, kind)) for kind in LINK_KINDS]
-        found.append(_try("nftables", _nftables))
+    # pyroute2 takes a fifth of a second to import, and only those who probe need it.
+    from nsm_sdk.netlink import trial
+
+    with trial.route() as ip, contextlib.closing(NetlinkSocket()) as channel:
+        found = [_try(kind, _tun if kind == "tun" else partial(trial.link, ip, kind)) for kind in LINK_KINDS]
+        found.append(_try("nftables", trial.nftables))
         found.append(_try("policy", lambda: _policy(channel)))
         found.append(_try("icmp", _raw_icmp))
         found.append(_try("ipv6", _ipv6))
         return found
-    finally:
-        channel.close()
 
 
 def _try(name: str, attempt: Callable[[], None]) -> Capability:
@@ -130,55 +129,12 @@ def _check(code: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _link(channel: NetlinkSocket, kind: str) -> None:
-    """Makes and deletes one interface; those that need a lower one get the loopback's or the pair's."""
-    data = {
-        "vxlan": codec.attribute(1, struct.pack("=I", 42)),
-        "vlan": codec.attribute(1, struct.pack("=H", 7)),
-        "vrf": codec.attribute(1, struct.pack("=I", 1042)),
-        "macvlan": codec.attribute(1, struct.pack("=I", 4)),
-    }.get(kind, b"")
-    lower = 0
-    if kind in ("macvlan", "vlan", "ipvlan"):
-        _check(channel.send([codec.new_link("nsm-lower", "veth", b"", 0)])[0])
-        link = channel.get(codec.get_link(name="nsm-lower"))
-        lower = codec.link(link).index if link is not None else 0
-    try:
-        _check(channel.send([codec.new_link("nsm-try", kind, data, lower)])[0])
-    finally:
-        for name in ("nsm-try", "nsm-lower"):
-            body = channel.get(codec.get_link(name=name))
-            if body is not None:
-                channel.send([codec.delete_link(codec.link(body).index)])
-
-
 def _tun() -> None:
     handle = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.ioctl(handle, _TUNSETIFF, struct.pack("16sH22x", b"nsm-tun", 0x1001))
     finally:
         os.close(handle)
-
-
-def _nftables() -> None:
-    """One table in a batch that is sent and, with its namespace, thrown away."""
-
-    def packet(kind: int, flags: int, sequence: int, family: int, resource: int, body: bytes = b"") -> bytes:
-        head = struct.pack("=BB", family, 0) + struct.pack(">H", resource)
-        size = 16 + len(head) + len(body)
-        return struct.pack("=IHHII", size, kind, flags, sequence, 0) + head + body
-
-    table = codec.attribute(1, b"nsmprobe\0")
-    batch = packet(_NFT_BATCH_BEGIN, 1, 1, 0, 10)
-    batch += packet(_NFT_NEWTABLE, 0x1 | 0x4 | 0x400, 2, socket.AF_INET, 0, table)
-    batch += packet(_NFT_BATCH_END, 1, 3, 0, 10)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as channel:
-        channel.bind((0, 0))
-        channel.settimeout(1.0)
-        channel.send(batch)
-        for kind, _, _, body in codec.split(channel.recv(8192)):
-            if kind == codec.NLMSG_ERROR:
-                _check(-struct.unpack_from("=i", body)[0])
 
 
 def _policy(channel: NetlinkSocket) -> None:

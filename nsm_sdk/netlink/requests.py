@@ -87,18 +87,6 @@ def _end(end: NewEnd) -> bytes:
     return _text(3, end.name) + attribute(1, _mac(end.mac)) + (_u32(4, end.mtu) if end.mtu else b"")
 
 
-def new_link(name: str, kind: str, data: bytes, lower: int) -> bytearray:
-    """An interface of any kind, with the attributes of its kind, on top of `lower` (0: none)."""
-    info = _text(1, kind) + (attribute(2 | NESTED, data) if data else b"")
-    body = (
-        LINK_HEAD.pack(0, 0, 0, 0, 0)
-        + _text(3, name)
-        + (_u32(5, lower) if lower else b"")
-        + attribute(18 | NESTED, info)
-    )
-    return message(NEWLINK, ACK | CREATE | EXCL, body)
-
-
 def delete_link(index: int) -> bytearray:
     return message(DELLINK, ACK, LINK_HEAD.pack(0, 0, index, 0, 0))
 
