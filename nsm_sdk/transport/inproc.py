@@ -10,10 +10,9 @@ State: the names in use, one table per process.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import anyio
 
@@ -31,13 +30,9 @@ from nsm_sdk.errors import (
 )
 from nsm_sdk.transport.metadata import TokenSource, checked, outgoing
 from nsm_sdk.transport.offers import Extra, Offer, Received, answered, asked, offers
+from nsm_sdk.transport.pipe import Pipe
 from nsm_sdk.transport.settings import ChannelSettings
 from nsm_sdk.transport.status import decode, encode
-
-T = TypeVar("T")
-
-BUFFER = 16
-"""Messages of a stream that may wait for a reader; then the writer waits."""
 
 
 class _Peer:
@@ -127,7 +122,7 @@ class InprocCarrier:
         exchange = offer.exchange
         if exchange is None:
             raise Unimplemented(f"{method.path} takes one message", hop=peer.served.runtime.name)
-        pipe: _Pipe[bytes] = _Pipe()
+        pipe: Pipe[bytes] = Pipe()
         broken: list[BaseException] = []
 
         async def send() -> None:
@@ -181,7 +176,7 @@ class InprocCarrier:
         produce: Callable[[Call], AsyncGenerator[Any, None]],
     ) -> AsyncGenerator[Any, None]:
         runtime = peer.served.runtime
-        pipe: _Pipe[bytes] = _Pipe()
+        pipe: Pipe[bytes] = Pipe()
         headers: dict[str, str] = {}
 
         async def run(deadline: float) -> None:
@@ -267,52 +262,3 @@ class InprocCarrier:
     def _failed(self, error: NsmError, hop: str) -> NsmError:
         failure = encode(error, hop)
         return decode(failure.status, failure.text, failure.trail, self.url)
-
-
-class _Pipe(Generic[T]):
-    """A bounded queue with an end, for one writer and one reader."""
-
-    __slots__ = ("_ended", "_error", "_items", "_wake_reader", "_wake_writer")
-
-    def __init__(self) -> None:
-        self._items: deque[T] = deque()
-        self._ended = False
-        self._error: BaseException | None = None
-        self._wake_reader: asyncio.Future[None] | None = None
-        self._wake_writer: asyncio.Future[None] | None = None
-
-    async def put(self, item: T) -> None:
-        while len(self._items) >= BUFFER and not self._ended:
-            self._wake_writer = asyncio.get_running_loop().create_future()
-            await self._wake_writer
-        if not self._ended:
-            self._items.append(item)
-            _wake(self._wake_reader)
-
-    def end(self, error: BaseException | None = None) -> None:
-        """No more items; the reader gets what is waiting, then the error if there is one."""
-        if not self._ended:
-            self._ended = True
-            self._error = error
-            _wake(self._wake_reader)
-            _wake(self._wake_writer)
-
-    def __aiter__(self) -> _Pipe[T]:
-        return self
-
-    async def __anext__(self) -> T:
-        while not self._items:
-            if self._ended:
-                if self._error is not None:
-                    raise self._error
-                raise StopAsyncIteration
-            self._wake_reader = asyncio.get_running_loop().create_future()
-            await self._wake_reader
-        item = self._items.popleft()
-        _wake(self._wake_writer)
-        return item
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
