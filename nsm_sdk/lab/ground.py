@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import anyio.lowlevel
+
 from nsm_sdk.mechanisms import Datapath, Link
 
 
@@ -80,3 +82,30 @@ class Field(Protocol):
     async def aclose(self) -> None:
         """Remove what was made and is still there."""
         ...
+
+
+class Reaches(Protocol):
+    """A ground that knows without packets whether one address is answered by another."""
+
+    async def reaches(self, url: str, source: str, target: str) -> bool:
+        """Whether an echo request from `source` in that pod is answered by `target`."""
+        ...
+
+
+class AskedPinging:
+    """Pings without packets, between two addresses: it asks the ground."""
+
+    def __init__(self, ground: Reaches, url: str, source: str, target: str) -> None:
+        self._ground = ground
+        self._way = (url, source, target)
+
+    async def echo(self, timeout: float) -> float | None:
+        """0 seconds where it is answered; None after `timeout` seconds where it is not."""
+        await anyio.lowlevel.checkpoint()
+        if await self._ground.reaches(*self._way):
+            return 0.0
+        await anyio.sleep(timeout)
+        return None
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -12,10 +12,8 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
-import anyio.lowlevel
-
 from nsm_sdk.errors import FailedPrecondition
-from nsm_sdk.lab.ground import Pinging, Way
+from nsm_sdk.lab.ground import AskedPinging, Pinging, Way
 from nsm_sdk.mechanisms import Datapath, KernelDatapath, Link
 from nsm_sdk.netlink import FakeNamespace, FakeNetlink
 
@@ -53,7 +51,7 @@ class MemoryField:
         return sum(len(seen.routes) for seen in self.netlink.open(url).state.values())
 
     async def pinging(self, url: str, source: str, target: str) -> Pinging:
-        return _MemoryPinging(self, url, source, target)
+        return AskedPinging(self, url, source, target)
 
     async def route_get(self, url: str, target: str, source: str = "") -> Way | None:
         space = self._space(url)
@@ -106,19 +104,3 @@ def _has(space: FakeNamespace, ip: str) -> bool:
 def _covers(prefix: str, ip: str) -> bool:
     network, address = ipaddress.ip_network(prefix, strict=False), ipaddress.ip_address(ip)
     return network.version == address.version and address in network
-
-
-class _MemoryPinging:
-    def __init__(self, field: MemoryField, url: str, source: str, target: str) -> None:
-        self._field = field
-        self._way = (url, source, target)
-
-    async def echo(self, timeout: float) -> float | None:
-        await anyio.lowlevel.checkpoint()
-        if await self._field.reaches(*self._way):
-            return 0.0
-        await anyio.sleep(timeout)
-        return None
-
-    def close(self) -> None:
-        """Nothing is held."""

@@ -14,11 +14,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import anyio.lowlevel
-
 from nsm_sdk.api import Connection, Mechanism
 from nsm_sdk.errors import FailedPrecondition
-from nsm_sdk.lab.ground import Pinging, Way
+from nsm_sdk.lab.ground import AskedPinging, Pinging, Way
 from nsm_sdk.mechanisms import Datapath, Joint, Link, SimulatedDatapath
 
 Told = Callable[[], Awaitable[Iterable[Mapping[str, Any]]]]
@@ -86,7 +84,7 @@ class SimulatedField:
         return 0
 
     async def pinging(self, url: str, source: str, target: str) -> Pinging:
-        return _SimulatedPinging(self, url, source, target)
+        return AskedPinging(self, url, source, target)
 
     async def route_get(self, url: str, target: str, source: str = "") -> Way | None:
         for space, name, mine, theirs in await self._ends():
@@ -128,19 +126,3 @@ def _plain(addresses: Iterable[str]) -> list[str]:
 def _space(mechanism: Mechanism) -> str:
 
     return mechanism.parameters.get("inodeURL", "")
-
-
-class _SimulatedPinging:
-    def __init__(self, field: SimulatedField, url: str, source: str, target: str) -> None:
-        self._field = field
-        self._way = (url, source, target)
-
-    async def echo(self, timeout: float) -> float | None:
-        await anyio.lowlevel.checkpoint()
-        if await self._field.reaches(*self._way):
-            return 0.0
-        await anyio.sleep(timeout)
-        return None
-
-    def close(self) -> None:
-        """Nothing is held."""
