@@ -9,13 +9,14 @@ State: none.
 from __future__ import annotations
 
 from nsm_sdk.transport import _quiet  # noqa: F401  before grpc is imported
-from nsm_sdk.transport.dialer import Dialer, listen
+from nsm_sdk.transport.dialer import Adapter, Dialer, listen
 from nsm_sdk.transport.grpc_server import mount
 from nsm_sdk.transport.metadata import PATH_KEY, TokenSource
 from nsm_sdk.transport.offers import Exchange, Extra
 
 __all__ = [
     "PATH_KEY",
+    "Adapter",
     "Dialer",
     "Exchange",
     "Extra",
