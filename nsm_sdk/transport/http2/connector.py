@@ -123,7 +123,7 @@ class Connector:
         def factory() -> ClientConnection:
             target, settings = self._target, self._settings
             connection = ClientConnection(
-                target.address if target.network == "tcp" else "localhost",
+                target.address if target.host else f"localhost:{target.port}" if target.port else "localhost",
                 max_message=settings.max_message,
                 ping_every=settings.ping_every,
                 settled=settle,
