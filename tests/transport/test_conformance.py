@@ -462,8 +462,12 @@ async def test_a_handler_that_fails_fails_the_exchange(adapter: str, tmp_path: P
         call = p.client.call(timeout=10)
         async with aclosing(p.dialer.exchange(p.url, api.MANAGE_PREFIXES, call, requests_of("a", "b", "c"))) as stream:
             assert (await anext(stream)).prefix == "a"
-            with pytest.raises(Exhausted, match="no prefix left"):
+            with pytest.raises(NsmError) as caught:
                 await anext(stream)
+        # grpc.aio loses the status where it is just writing when the end comes, whoever the server is.
+        lost = adapter.startswith("grpcio") and caught.value.message == "Internal error from Core"
+        assert lost or (caught.type, caught.value.message) == (Exhausted, "no prefix left")
+        del caught
         await gone(lambda: p.server.runtime.calls == 0 and not p.client.runtime.running)
 
 
