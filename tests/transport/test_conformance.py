@@ -452,22 +452,40 @@ async def test_a_sender_that_fails_fails_the_exchange(adapter: str, tmp_path: Pa
         await gone(lambda: p.server.runtime.calls == 0 and not p.client.runtime.running)
 
 
+async def refusing(call: Call, requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+    yield api.PrefixResponse(prefix=(await anext(requests)).prefix)
+    raise Exhausted("no prefix left")
+
+
 @every_adapter
-async def test_a_handler_that_fails_fails_the_exchange(adapter: str, tmp_path: Path) -> None:
-    async def refusing(call: Call, requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
-        yield api.PrefixResponse(prefix=(await anext(requests)).prefix)
-        raise Exhausted("no prefix left")
+async def test_a_handler_that_fails_fails_the_exchange_of_a_sender_that_may_go_on(adapter: str, tmp_path: Path) -> None:
+    async def one_and_more() -> AsyncGenerator[api.PrefixRequest, None]:
+        yield api.PrefixRequest(prefix="a")
+        await asyncio.Event().wait()
 
     async with pair(adapter, tmp_path, extra={api.MANAGE_PREFIXES: refusing}) as p:
         call = p.client.call(timeout=10)
-        async with aclosing(p.dialer.exchange(p.url, api.MANAGE_PREFIXES, call, requests_of("a", "b", "c"))) as stream:
+        async with aclosing(p.dialer.exchange(p.url, api.MANAGE_PREFIXES, call, one_and_more())) as stream:
             assert (await anext(stream)).prefix == "a"
-            with pytest.raises(NsmError) as caught:
+            with pytest.raises(Exhausted, match="no prefix left"):
                 await anext(stream)
-        # grpc.aio loses the status where it is just writing when the end comes, whoever the server is.
-        lost = adapter.startswith("grpcio") and caught.value.message == "Internal error from Core"
-        assert lost or (caught.type, caught.value.message) == (Exhausted, "no prefix left")
-        del caught
+        await gone(lambda: p.server.runtime.calls == 0 and not p.client.runtime.running)
+
+
+# Not grpcio as the client: grpc.aio loses the status, in 5 of 100 calls, where it is just writing when the end comes,
+# and does so with servers of grpc-go, too.
+@pytest.mark.parametrize("adapter", ["unix", "tcp", "unix-to-grpcio", "inproc"])
+async def test_a_handler_that_fails_fails_the_exchange_of_a_sender_that_is_sending(
+    adapter: str, tmp_path: Path
+) -> None:
+    async with pair(adapter, tmp_path, extra={api.MANAGE_PREFIXES: refusing}) as p:
+        for _ in range(20):
+            call = p.client.call(timeout=10)
+            requests = requests_of("a", "b", "c")
+            async with aclosing(p.dialer.exchange(p.url, api.MANAGE_PREFIXES, call, requests)) as stream:
+                assert (await anext(stream)).prefix == "a"
+                with pytest.raises(Exhausted, match="no prefix left"):
+                    await anext(stream)
         await gone(lambda: p.server.runtime.calls == 0 and not p.client.runtime.running)
 
 
@@ -481,7 +499,7 @@ async def hang(call: Call, request: Request) -> None:
 @every_adapter
 async def test_the_error_of_the_hop_that_ran_out_of_time_is_what_the_caller_reads(adapter: str, tmp_path: Path) -> None:
     async with pair(adapter, tmp_path, hang) as p:
-        with pytest.raises(DeadlineExceeded, match="time ran out") as caught:
+        with anyio.fail_after(1.0), pytest.raises(DeadlineExceeded, match="time ran out") as caught:
             await p.request(timeout=1.0)
         assert (caught.value.hop, caught.value.element) == ("server", "Doing.request")
         await gone(lambda: p.server.runtime.calls == 0)
@@ -740,7 +758,8 @@ async def test_a_peer_that_restarts_is_reached_again(adapter: str, tmp_path: Pat
         await p.request()
         p.server.kill()
         await p.server.wait_ended()
-        waiting = asyncio.create_task(on_a_new_connection(p, Request(connection=Connection(id="again"))))
+        ask = on_a_new_connection if adapter.startswith("grpcio") else Pair.request
+        waiting = asyncio.create_task(ask(p, Request(connection=Connection(id="again"))))
         await settled()
         assert not waiting.done()
         again, _ = role(nothing, name="again")
@@ -775,7 +794,7 @@ async def test_a_peer_that_is_not_there_is_told_before_the_callers_time_ends(ada
         p.server.kill()
         await p.server.wait_ended()
         with pytest.raises(Unavailable, match="nobody answers"):
-            await on_a_new_connection(p, timeout=0.2)
+            await (on_a_new_connection if adapter.startswith("grpcio") else Pair.request)(p, timeout=0.2)
 
 
 @every_adapter

@@ -49,9 +49,10 @@ async def refused(url: str) -> NsmError:
     return caught.value
 
 
-async def test_the_socket_file_is_private_and_goes_at_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapter", ["unix", "grpcio-unix"])
+async def test_the_socket_file_is_private_and_goes_at_the_end(adapter: str, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "sock"
-    async with pair("unix", tmp_path, url=f"unix://{path}") as p:
+    async with pair(adapter, tmp_path, url=f"unix://{path}") as p:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert await p.request() == Connection()
         assert os.listdir(path.parent) == ["sock"]
@@ -68,10 +69,11 @@ async def test_the_mode_is_what_was_asked_for(tmp_path: Path) -> None:
         assert os.umask(mask) == mask
 
 
-async def test_a_stale_socket_file_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapter", ["unix", "grpcio-unix"])
+async def test_a_stale_socket_file_is_replaced(adapter: str, tmp_path: Path) -> None:
     path = tmp_path / "sock"
     stale(path)
-    async with pair("unix", tmp_path, url=f"unix://{path}") as p:
+    async with pair(adapter, tmp_path, url=f"unix://{path}") as p:
         assert await p.request() == Connection()
     assert not path.exists()
 
@@ -117,12 +119,13 @@ async def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     assert isinstance(await refused(f"unix://{tmp_path}/file/sock"), InvalidRequest)
 
 
-async def test_a_successor_keeps_its_socket_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapter", ["unix", "grpcio-unix"])
+async def test_a_successor_keeps_its_socket_file(adapter: str, tmp_path: Path) -> None:
     path = tmp_path / "sock"
     url = f"unix://{path}"
-    async with pair("unix", tmp_path, url=url) as p:
+    async with pair(adapter, tmp_path, url=url) as p:
         os.unlink(path)
-        async with pair("unix", tmp_path, url=url):
+        async with pair(adapter, tmp_path, url=url):
             p.server.kill()
             await p.server.wait_ended()
             assert path.is_socket()
@@ -130,23 +133,25 @@ async def test_a_successor_keeps_its_socket_file(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-async def test_restarting_at_once_many_times(tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapter", ["unix", "grpcio-unix"])
+async def test_restarting_at_once_many_times(adapter: str, tmp_path: Path) -> None:
     url = f"unix://{tmp_path}/sock"
     for _ in range(10):
-        async with pair("unix", tmp_path, url=url) as p:
+        async with pair(adapter, tmp_path, url=url) as p:
             assert await p.request() == Connection()
             p.server.kill()
 
 
 @pytest.mark.parametrize("size", [MAX_SOCKET_PATH - 1, MAX_SOCKET_PATH])
 @pytest.mark.parametrize("name", [1, 30])
-async def test_the_longest_paths_work(size: int, name: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapter", ["unix", "grpcio-unix"])
+async def test_the_longest_paths_work(adapter: str, size: int, name: int, tmp_path: Path) -> None:
     room = size - len(os.fspath(tmp_path)) - name - 2
     if room < 1:
         pytest.skip("the temporary folder has a longer name than a socket may have")
     path = tmp_path / ("d" * room) / ("s" * name)
     assert len(os.fspath(path)) == size
-    async with pair("unix", tmp_path, url=f"unix://{path}") as p:
+    async with pair(adapter, tmp_path, url=f"unix://{path}") as p:
         assert await p.request() == Connection()
         assert os.listdir(path.parent) == [path.name]
     assert os.listdir(path.parent) == []
@@ -161,16 +166,18 @@ def test_a_longer_path_is_refused_before_anything_is_opened() -> None:
         Dialer()(url)
 
 
-async def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("adapter", ["unix", "grpcio-unix"])
+async def test_a_relative_path(adapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    async with pair("unix", tmp_path, url="unix:sock") as p:
+    async with pair(adapter, tmp_path, url="unix:sock") as p:
         assert p.url == "unix://sock"
         assert await p.request() == Connection()
 
 
-async def test_a_socket_without_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapter", ["unix", "grpcio-unix"])
+async def test_a_socket_without_a_file(adapter: str, tmp_path: Path) -> None:
     url = f"unix://@{unique('abstract')}"
-    async with pair("unix", tmp_path, url=url) as p:
+    async with pair(adapter, tmp_path, url=url) as p:
         assert await p.request() == Connection()
         assert isinstance(await refused(url), AlreadyExists)
 
@@ -180,8 +187,9 @@ async def test_a_path_that_is_a_folder_by_its_look(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-async def test_a_path_with_odd_characters(tmp_path: Path) -> None:
-    async with pair("unix", tmp_path, url=f"unix://{tmp_path}/a%20b%25ü") as p:
+@pytest.mark.parametrize("adapter", ["unix", "grpcio-unix"])
+async def test_a_path_with_odd_characters(adapter: str, tmp_path: Path) -> None:
+    async with pair(adapter, tmp_path, url=f"unix://{tmp_path}/a%20b%25ü") as p:
         assert os.listdir(tmp_path) == ["a b%ü"]
         assert await p.request() == Connection()
 
@@ -193,35 +201,39 @@ async def test_a_port_in_use() -> None:
     assert "address in use" in error.message
 
 
-async def test_a_port_right_after_its_server_has_gone(tmp_path: Path) -> None:
-    async with pair("tcp", tmp_path) as p:
+@pytest.mark.parametrize("adapter", ["tcp", "grpcio-tcp"])
+async def test_a_port_right_after_its_server_has_gone(adapter: str, tmp_path: Path) -> None:
+    async with pair(adapter, tmp_path) as p:
         url = p.url
         assert await p.request() == Connection()
-    async with pair("tcp", tmp_path, url=url) as p:
+    async with pair(adapter, tmp_path, url=url) as p:
         assert p.url == url
         assert await p.request() == Connection()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
-async def test_port_0_is_answered_with_the_port_taken(host: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapter", ["tcp", "grpcio-tcp"])
+async def test_port_0_is_answered_with_the_port_taken(adapter: str, host: str, tmp_path: Path) -> None:
     if host == "[::1]" and not _has_ipv6():
         pytest.skip("this machine has no IPv6 loopback address")
-    async with pair("tcp", tmp_path, url=f"tcp://{host}:0") as p:
+    async with pair(adapter, tmp_path, url=f"tcp://{host}:0") as p:
         assert p.url.startswith(f"tcp://{host}:")
         assert not p.url.endswith(":0")
         assert await p.request() == Connection()
 
 
-async def test_loopback_is_not_widened(tmp_path: Path) -> None:
-    async with pair("tcp", tmp_path) as p:
+@pytest.mark.parametrize("adapter", ["tcp", "grpcio-tcp"])
+async def test_loopback_is_not_widened(adapter: str, tmp_path: Path) -> None:
+    async with pair(adapter, tmp_path) as p:
         port = int(p.url.rpartition(":")[2])
         # 127.0.0.2 is this machine as well, and not what was asked for.
         with closing(socket.socket()) as caller:
             assert caller.connect_ex(("127.0.0.2", port)) != 0
 
 
-async def test_every_address_of_the_machine(tmp_path: Path) -> None:
-    async with pair("tcp", tmp_path, url="tcp://:0") as p:
+@pytest.mark.parametrize("adapter", ["tcp", "grpcio-tcp"])
+async def test_every_address_of_the_machine(adapter: str, tmp_path: Path) -> None:
+    async with pair(adapter, tmp_path, url="tcp://:0") as p:
         assert await p.request() == Connection()
         with closing(socket.socket()) as caller:
             assert caller.connect_ex(("127.0.0.2", int(p.url.rpartition(":")[2]))) == 0

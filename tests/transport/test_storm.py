@@ -83,8 +83,8 @@ async def test_a_storm_leaves_nothing(
     loop = asyncio.get_running_loop()
 
     def complain(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        # grpcio's own poller complains of the loop of a test before.
-        if "PollerCompletionQueue" not in context["message"]:
+        # grpcio's own poller complains, on Python 3.12, of the loop of a test before.
+        if "grpcio" not in adapter or "PollerCompletionQueue" not in context["message"]:
             complaints.append(context)
 
     loop.set_exception_handler(complain)
@@ -104,8 +104,9 @@ async def test_a_storm_leaves_nothing(
             assert p.server.runtime.calls == 0
             assert p.client.runtime.running == {}
     assert inside == 0
+    # A server of grpcio that is stopped at once resets its streams, and hangs up after that.
+    broken = {"UNAVAILABLE", "CANCELLED"} if adapter == "unix-to-grpcio" else {"UNAVAILABLE"}
     assert "cancelled" in ends
-    # grpcio resets the streams of a server that is stopped at once.
-    assert ends.keys() & {"UNAVAILABLE", "CANCELLED"}, ends
+    assert ends.keys() & broken, ends
     assert complaints == []
     assert [each.getMessage() for each in caplog.records] == []

@@ -14,6 +14,7 @@ import gc
 from collections import Counter
 
 import anyio
+import pytest
 from google.protobuf.message import Message
 
 from nsm_sdk import api
@@ -76,6 +77,7 @@ async def _rest(hops: Mesh) -> None:
     assert hops.held() == {}
 
 
+@pytest.mark.timeout(60)
 async def test_bad_calls_leave_no_object_task_or_timer() -> None:
     async with mesh() as hops:
         answers = await _bad_row(hops, 0)

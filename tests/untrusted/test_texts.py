@@ -20,7 +20,7 @@ from nsm_sdk.transport.status import clean
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(20)
 
 
 @pytest.mark.parametrize("piece", ["eyJ", "eyJaaaa.", "-eyJaaaa", "a.", "\x00", "\ud800"])
