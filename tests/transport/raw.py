@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from hypothesis import strategies as st
+
 from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.headers import Decoder, Fixed, encode
 
@@ -30,6 +32,21 @@ CALL: Fixed = (
 ANSWER: Fixed = ((":status", "200"), ("content-type", "application/grpc"))
 EMPTY = b"\0\0\0\0\0"
 """An empty message."""
+
+NONSENSE = st.lists(
+    st.one_of(
+        st.binary(max_size=60),
+        st.builds(
+            frames.frame,
+            st.integers(0, 12),
+            st.integers(0, 255),
+            st.sampled_from([0, 1, 1, 1, 3, frames.LARGEST]),
+            st.one_of(st.binary(max_size=40), st.sampled_from([b"\x88", EMPTY, bytes(4), bytes(8)])),
+        ),
+    ),
+    max_size=8,
+)
+"""Bytes and frames of any kind, about the stream that is open and about others."""
 
 
 @dataclass

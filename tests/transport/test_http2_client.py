@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from nsm_sdk.api import Connection, Request, Selector
 from nsm_sdk.core import Bound, Role, Running
@@ -36,7 +35,7 @@ from nsm_sdk.transport import Dialer
 from nsm_sdk.transport.http2 import frames, wire
 from nsm_sdk.transport.http2.frames import Code
 from tests.run import unique
-from tests.transport.raw import ANSWER, EMPTY, Raw, serving
+from tests.transport.raw import ANSWER, EMPTY, NONSENSE, Raw, serving
 
 Behave = Callable[[Raw], Coroutine[Any, Any, None]]
 
@@ -360,21 +359,7 @@ async def test_a_stream_that_breaks_off_says_so_after_what_came(tmp_path: Path) 
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    parts=st.lists(
-        st.one_of(
-            st.binary(max_size=60),
-            st.builds(
-                frames.frame,
-                st.integers(0, 12),
-                st.integers(0, 255),
-                st.sampled_from([0, 1, 1, 1, 3]),
-                st.one_of(st.binary(max_size=40), st.sampled_from([b"\x88", EMPTY, bytes(4), bytes(8)])),
-            ),
-        ),
-        max_size=8,
-    )
-)
+@given(parts=NONSENSE)
 def test_no_bytes_disturb_the_client(parts: list[bytes], tmp_path: Path) -> None:
     async def behave(raw: Raw) -> None:
         await raw.until(frames.DATA)

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from nsm_sdk import api
 from nsm_sdk.api import Connection, ConnectionEvent, Request, Selector
@@ -27,7 +26,7 @@ from nsm_sdk.transport.http2 import frames, server, wire
 from nsm_sdk.transport.http2.frames import Code
 from nsm_sdk.transport.http2.headers import Fixed, encode
 from tests.transport.adapters import Pair, address, listening, nothing, pair, role
-from tests.transport.raw import ANSWER, CALL, EMPTY, Raw, calling
+from tests.transport.raw import ANSWER, CALL, EMPTY, NONSENSE, Raw, calling
 
 DATA = frames.frame(frames.DATA, frames.END_STREAM, 1, EMPTY)
 MONITOR = tuple(
@@ -340,21 +339,7 @@ async def test_a_stream_that_nobody_reads_does_not_pile_up(tmp_path: Path) -> No
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    parts=st.lists(
-        st.one_of(
-            st.binary(max_size=60),
-            st.builds(
-                frames.frame,
-                st.integers(0, 12),
-                st.integers(0, 255),
-                st.sampled_from([0, 1, 1, 3, 2**31 - 1]),
-                st.binary(max_size=40),
-            ),
-        ),
-        max_size=8,
-    )
-)
+@given(parts=NONSENSE)
 def test_no_bytes_disturb_the_server(parts: list[bytes], tmp_path: Path) -> None:
     async def main() -> None:
         async with pair("unix", tmp_path, nothing) as p:
@@ -431,6 +416,26 @@ async def test_calls_that_come_after_the_goodbye_disturb_nobody(tmp_path: Path) 
         allow.set()
         assert (await raw.pairs(1))[":status"] == "200"
         assert (await raw.pairs(1))["grpc-status"] == "0"
+
+
+async def test_an_error_waits_for_the_message_that_has_begun_and_for_no_other(tmp_path: Path) -> None:
+    async def watch(call: Call, selector: Selector) -> AsyncGenerator[ConnectionEvent, None]:
+        for number in range(2):
+            event = ConnectionEvent()
+            event.connections[str(number)].id = "x" * 100
+            yield event
+
+    async with pair("unix", tmp_path, watch=watch) as p, calling(p.url) as raw:
+        raw.send(frames.settings({frames.INITIAL_WINDOW_SIZE: 10}))
+        raw.send(raw.headers(1, MONITOR), DATA)
+        _, first = await raw.until(frames.DATA, 1)
+        async with asyncio.timeout(10):
+            await p.server.runtime.drain(5.0)
+        raw.send(numbered(frames.WINDOW_UPDATE, 1, 1000))
+        _, rest = await raw.until(frames.DATA, 1)
+        assert len(first) == 10
+        assert list(ConnectionEvent.FromString((first + rest)[5:]).connections) == ["0"]
+        assert (await raw.pairs(1))["grpc-status"] == "14"
 
 
 async def test_small_frames_are_sent_without_delay(tmp_path: Path) -> None:

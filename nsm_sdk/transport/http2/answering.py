@@ -21,9 +21,10 @@ import anyio
 from nsm_sdk.api import Message
 from nsm_sdk.core import Call
 from nsm_sdk.errors import Cancelled, DeadlineExceeded, Exhausted, Internal, InvalidRequest, NsmError, Unimplemented
+from nsm_sdk.transport.health import CHECK
 from nsm_sdk.transport.http2.frames import Broken, Code
 from nsm_sdk.transport.http2.headers import binary_text, message_text, metadata_of, read_timeout
-from nsm_sdk.transport.http2.health import CHECK, WATCH
+from nsm_sdk.transport.http2.health import WATCH
 from nsm_sdk.transport.http2.stream import Stream
 from nsm_sdk.transport.metadata import checked
 from nsm_sdk.transport.offers import Offer, Received, asked
@@ -156,8 +157,10 @@ class ServerStream(Stream):
         failure = encode(error, self.conn.served.runtime.name)
         varying = [("grpc-status", str(int(failure.status))), ("grpc-message", message_text(failure.text))]
         varying.append((TRAIL_KEY, binary_text(failure.trail)))
-        # What was written for a caller that does not read is not worth more than its error.
-        self.pending.clear()
+        # What was written for a caller that does not read is not worth more than its error; but what it has in part, it
+        # gets whole, because an error in the middle of a message is none.
+        while len(self.pending) > self.cut:
+            self.pending.pop()
         self.trailers(() if self._opened else _HEADERS, varying)
 
     def _launch(self) -> None:

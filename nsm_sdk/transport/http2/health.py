@@ -17,7 +17,6 @@ from grpc_health.v1 import health_pb2
 from nsm_sdk.core import Runtime
 from nsm_sdk.errors import InvalidRequest, NotFound
 
-CHECK: Final = "/grpc.health.v1.Health/Check"
 WATCH: Final = "/grpc.health.v1.Health/Watch"
 
 Tell: TypeAlias = Callable[[bytes], None]

@@ -9,6 +9,7 @@ State: the sockets and the connections, while it runs.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -96,7 +97,7 @@ class _Accepting:
                 return
             self._refused = False
             sock.setblocking(False)
-            self._runtime.spawn(lambda sock=sock: self._serve(sock), "accept")  # type: ignore[misc]
+            self._runtime.spawn(functools.partial(self._serve, sock), "accept")
 
     def _pause(self, error: OSError) -> None:
         if not self._refused:

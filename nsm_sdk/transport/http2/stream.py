@@ -35,6 +35,7 @@ class Stream(ABC):
         "_partial",
         "_waiter",
         "connection",
+        "cut",
         "ended",
         "id",
         "pending",
@@ -50,6 +51,8 @@ class Stream(ABC):
         """Bytes that the peer allows us to send."""
         self.pending: deque[memoryview] = deque()
         """What waits for the peer's window."""
+        self.cut = False
+        """Whether the first of it is the rest of a message."""
         self.sent = False
         """Whether our side has ended."""
         self.ended = False
@@ -202,8 +205,10 @@ class Stream(ABC):
             chunk = self.pending[0]
             if size == len(chunk):
                 self.pending.popleft()
+                self.cut = False
             else:
                 self.pending[0] = chunk[size:]
+                self.cut = True
             self.window -= size
             total += size
             last = not self.pending and self._after is True
