@@ -42,6 +42,7 @@ class SocketCarrier:
             raw = await stream.one()
         finally:
             self._end(stream)
+        # Beside status and type, which every answer has.
         if len(stream.answered) > 2:
             call.answered = stream.metadata()
         return answered(method, raw, self.url)
