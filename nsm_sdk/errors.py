@@ -144,8 +144,8 @@ class NoCandidate(Unavailable):
 
 
 class NotReached(Unavailable):
-    """Nobody has taken the call: no connection to the peer ever stood for it, or the peer's transport says that it was not
-    handed on (a GOAWAY or REFUSED_STREAM of HTTP/2).
+    """Nobody has taken the call: no connection to the peer ever stood for it, or the peer's transport says that it was
+    not handed on (a GOAWAY or REFUSED_STREAM of HTTP/2).
 
     Only a transport raises it, and only when it is certain; a call that may have been handled in part is `Unavailable`.
     What a peer answers never becomes `NotReached`: that the peer could not reach somebody is plain `Unavailable` here.
