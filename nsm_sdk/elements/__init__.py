@@ -12,7 +12,8 @@ from nsm_sdk.elements.begin import Begin, forget_endpoint
 from nsm_sdk.elements.cleanup import Cleanup
 from nsm_sdk.elements.client_info import ClientInfo
 from nsm_sdk.elements.client_url import ClientUrl
-from nsm_sdk.elements.connect import FAR, Connect, Far
+from nsm_sdk.elements.connect import Connect
+from nsm_sdk.elements.far import FAR, Far
 from nsm_sdk.elements.follow import Follower, Following, Heard, News
 from nsm_sdk.elements.hub import Hub, Watch
 from nsm_sdk.elements.merge import merge

@@ -11,11 +11,12 @@ State: `FAR`, the far side of the connection; read by elements that follow the n
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nsm_sdk.api import Connection, Request, Snapshot
-from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, Slot, State, cleanup_time
+from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, State, cleanup_time
 from nsm_sdk.elements.answer import Asked
+from nsm_sdk.elements.far import FAR, Far
 from nsm_sdk.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -35,21 +36,6 @@ LATER = 1.0
 """Seconds until a next hop that did not answer a close is told again, when the connection has moved elsewhere."""
 CLOSE_SHARE = 0.8
 """Share of the remaining time that a close may spend on the next hop; the rest is for our own clean-up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Far:
-    """The next hop of a connection."""
-
-    url: str
-    bound: Bound
-    sent: Snapshot
-    """The connection as it was last sent there, or as it was last answered."""
-    lost: bool = False
-    """It did not answer when it was told to close."""
-
-
-FAR: Slot[Far] = Slot("far side")
 
 
 class Connect(Element):

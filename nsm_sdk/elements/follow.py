@@ -21,7 +21,7 @@ import anyio
 from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Selector
 from nsm_sdk.api.limits import SMALL, excess
 from nsm_sdk.core import Call, Runtime, Service
-from nsm_sdk.elements.connect import Far
+from nsm_sdk.elements.far import Far
 from nsm_sdk.errors import NsmError, Status
 
 logger = logging.getLogger("nsm_sdk.elements")

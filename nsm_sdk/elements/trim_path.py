@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Call, Element, Next
-from nsm_sdk.elements.connect import FAR
+from nsm_sdk.elements.far import FAR
 
 
 class TrimPath(Element):

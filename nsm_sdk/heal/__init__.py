@@ -9,6 +9,7 @@ State: none.
 from __future__ import annotations
 
 from nsm_sdk.heal.decide import decide
+from nsm_sdk.heal.earlier import checked_by, find_connections, take_over
 from nsm_sdk.heal.element import Heal
 from nsm_sdk.heal.export import log_entries, telemetry
 from nsm_sdk.heal.happenings import Event, Happening, Happenings, Stream
@@ -31,7 +32,7 @@ from nsm_sdk.heal.probes import (
     Tcp,
     Verdict,
 )
-from nsm_sdk.heal.resume import Resume, checked_by, find_connections, take_over
+from nsm_sdk.heal.resume import Resume
 from nsm_sdk.heal.steps import Kind
 
 __all__ = [

@@ -12,7 +12,7 @@ import pytest
 from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Request, Selector, Snapshot, State
 from nsm_sdk.core import Call, Chain, Element, Next, Role, Running, WatchElement, WatchNext
 from nsm_sdk.elements import Begin, ClientUrl, Connect, Follower, Heard, Hub, Monitor, News, UpdatePath, Watch
-from nsm_sdk.elements.connect import FAR, Far
+from nsm_sdk.elements.far import FAR, Far
 from nsm_sdk.errors import PermissionDenied, Unavailable
 from nsm_sdk.testing import FailTimes, current_clock, rig, settled, virtual_time
 from nsm_sdk.transport import Dialer, listen
