@@ -35,6 +35,12 @@ async def refreshed(nsc: LabClient, conn: Connection, patience: float = 15.0) ->
     raise AssertionError(f"no refresh came through: {failed}")
 
 
+async def entries(cluster: Cluster) -> int:
+    """How many services and endpoints the registry knows."""
+    counts = await cluster.counts()
+    return sum(counts.of(kind, cluster.registry.name) for kind in ("entries", "registrations"))
+
+
 async def connected(cluster: Cluster) -> tuple[Node, LabClient, Connection]:
     node = await cluster.node("node-1")
     await node.endpoint("nse-1")
@@ -135,6 +141,8 @@ def test_a_link_with_the_tag_of_a_forwarder_that_forgot_its_records_is_adopted(m
 def test_the_connection_stays_and_refreshes_go_on(mode: Mode, hop: str) -> None:
     async def scenario(cluster: Cluster) -> None:
         _, nsc, conn = await connected(cluster)
+        known = await entries(cluster)
+        assert known
         await cluster.kill(hop)
         assert (await nsc.ping(conn)).ok
         await cluster.restart(hop)
@@ -149,7 +157,12 @@ def test_the_connection_stays_and_refreshes_go_on(mode: Mode, hop: str) -> None:
                 break
             await asyncio.sleep(0.1)
         assert (await cluster.counts()).of("connections") == 0
-        # New ones work too.
+        # New ones work too, and at once, when everybody has registered again.
+        for _ in range(100):
+            if await entries(cluster) == known:
+                break
+            await asyncio.sleep(0.05)
+        assert await entries(cluster) == known
         conn = await nsc.request(URL)
         assert (await nsc.ping(conn)).ok
 
