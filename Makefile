@@ -5,9 +5,11 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 PY := .venv/bin/python
 PYTHONS := python3.11 python3.12 python3.13
+TESTS ?=
+TIMES ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint docs bench system clean .venv
+.PHONY: help demo test test-long fuzz lint docs bench system clean .venv
 
 help:  ## show the targets
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,14 +30,19 @@ demo: .venv/ready system  ## a whole mesh on this machine, with real packets
 	@.venv/bin/nsm demo
 	@.venv/bin/nsm demo heal
 
-test: .venv/ready system  ## the whole suite
-	@$(PY) -m pytest
+test: .venv/ready system  ## the suite; the same examples in every run
+	@$(PY) -m pytest $(TESTS)
 
-test-all: test  ## the whole suite, and again on every other supported Python that is installed
+test-long: .venv/ready system  ## what takes longer: matrices, chaos, other Pythons
+	@$(PY) -m pytest -m long $(TESTS)
 	@for p in $(PYTHONS); do \
-		if $(PY) -c "import sys; sys.exit('python%d.%d' % sys.version_info[:2] != '$$p')"; then echo "== $$p: done above"; \
+		if $(PY) -c "import sys; sys.exit('python%d.%d' % sys.version_info[:2] != '$$p')"; then echo "== $$p: \`make test\` uses it"; \
 		elif ! $$p -c 'import venv, ensurepip' 2>/dev/null; then echo "== $$p: skipped, it is not installed with venv"; \
 		else tools/test_with $$p || exit 1; fi; done
+
+fuzz: .venv/ready system  ## properties with random examples; SEED=N repeats a run, TESTS=... chooses, TIMES=N draws more
+	@seed=$${SEED:-$$RANDOM$$RANDOM}; echo "== make fuzz SEED=$$seed TIMES=$(TIMES)"; \
+	NSM_FUZZ=$(TIMES) $(PY) -m pytest --long -m hypothesis --hypothesis-profile=fuzz --hypothesis-seed=$$seed $(TESTS)
 
 lint: .venv/ready  ## style, types, import rules
 	@.venv/bin/ruff check .

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The leak check round every test.
+"""The leak check round every test, and which tests run.
 
 Does:  after each test and the end of its fixtures, nothing may be left that was not there before: asyncio tasks,
-       descriptors, threads, and network interfaces and named namespaces that bear the mark of this run.
+       descriptors, threads, and network interfaces and named namespaces that bear the mark of this run. Tests marked
+       `long` run with `--long`, or when `-m` or a test's own name chooses them. Hypothesis draws the same examples in
+       every run; `--hypothesis-profile=fuzz` draws others, and the end of the run prints how to repeat them.
 Place: pytest loads it for all tests.
 State: none; what was there before is kept on the test's item.
 
@@ -19,6 +21,7 @@ import time
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from nsm_sdk.testing import Holdings, settled
 from nsm_sdk.testing.tasks import lines
@@ -26,13 +29,50 @@ from tests.run import MARK
 
 _TRIES = 20
 _BEFORE = pytest.StashKey[Holdings]()
+_LEFT_OUT = pytest.StashKey[int]()
+
+# Before any test module is imported: `settings` of a module are made from the profile that is loaded then. How fast an
+# example is drawn or runs depends on what else the machine does, so no example fails for that.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("fuzz", settings.get_profile("repeatable"), derandomize=False)
+settings.load_profile("repeatable")
 
 # Interfaces of other programs come and go on a shared machine; where nothing else runs, all count.
 _OURS = ("",) if os.environ.get("NSM_TESTS_ALONE") else (MARK, f"-{os.getpid()}-")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run the tests that are marked `long`")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "leaks(reason): the test leaves something behind, and why that is right")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen = config.getoption("--long") or "long" in config.getoption("-m")
+    if chosen or any("::" in argument for argument in config.args):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    items[:] = [item for item in items if not item.get_closest_marker("long")]
+    config.stash[_LEFT_OUT] = len(left_out)
+    config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if number := config.stash.get(_LEFT_OUT, 0):
+        terminalreporter.write_line(f"{number} long tests were left out; `make test-long` runs them.")
+    if terminalreporter.stats.get("failed") and config.getoption("--hypothesis-profile") == "fuzz":
+        seed = config.getoption("--hypothesis-seed")
+        for report in terminalreporter.stats["failed"]:
+            terminalreporter.write_line(f"Repeat with: make fuzz SEED={seed} TESTS='{report.nodeid}'")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

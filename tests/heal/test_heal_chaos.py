@@ -170,7 +170,7 @@ async def test_a_day_of_trouble(seed: int) -> None:
     await live(20, seed, faults=True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @virtual_time
 async def test_a_day_of_trouble_with_a_thousand_connections() -> None:

@@ -33,7 +33,7 @@ async def test_without_trouble_nothing_heals() -> None:
         assert (report.heals, report.moves) == (0, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [2, 4])
 @virtual_time
 async def test_no_connection_is_lost_and_none_heals_without_a_cause(seed: int) -> None:
