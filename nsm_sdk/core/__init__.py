@@ -8,7 +8,6 @@ State: none.
 
 from __future__ import annotations
 
-from nsm_sdk.core.block import Block
 from nsm_sdk.core.call import (
     NO_EVENTS,
     NOBODY,
@@ -18,18 +17,18 @@ from nsm_sdk.core.call import (
     Events,
     Outcome,
     Peer,
+    Slot,
+    State,
     Still,
     cleanup_time,
     narrowed,
 )
-from nsm_sdk.core.chance import dice
-from nsm_sdk.core.clock import Clock, SystemClock
+from nsm_sdk.core.chain import Chain, Layer, Secret, passes, walk, where
 from nsm_sdk.core.connection import END, CloseFn, ConnectionChain, Element, Next, RequestFn
-from nsm_sdk.core.layer import Chain, Layer, passes, walk
-from nsm_sdk.core.lock import KeyedLock
+from nsm_sdk.core.lifecycle import Block, Service
 from nsm_sdk.core.observe import STREAMING, Observer, Place, Timing
-from nsm_sdk.core.querying import QUERY_END, QueryElement, QueryNext
-from nsm_sdk.core.registering import (
+from nsm_sdk.core.query import QUERY_END, QueryElement, QueryNext
+from nsm_sdk.core.registry import (
     NS,
     NSE,
     E,
@@ -43,12 +42,9 @@ from nsm_sdk.core.registering import (
     registry_end,
 )
 from nsm_sdk.core.role import Bound, Dial, Listen, Role, Running, Served
-from nsm_sdk.core.runtime import Runtime
-from nsm_sdk.core.service import Service
-from nsm_sdk.core.show import Secret, where
-from nsm_sdk.core.slot import Slot, State
-from nsm_sdk.core.timers import Timer, TimerHeap
-from nsm_sdk.core.watching import WATCH_END, WatchElement, WatchFn, WatchNext
+from nsm_sdk.core.runtime import Clock, Runtime, SystemClock, Timer, TimerHeap, dice
+from nsm_sdk.core.sync import Backoff, KeyedLock, Mailbox
+from nsm_sdk.core.watch import WATCH_END, WatchElement, WatchFn, WatchNext
 
 __all__ = [
     "END",
@@ -59,6 +55,7 @@ __all__ = [
     "QUERY_END",
     "STREAMING",
     "WATCH_END",
+    "Backoff",
     "Block",
     "Bound",
     "Call",
@@ -77,6 +74,7 @@ __all__ = [
     "Kind",
     "Layer",
     "Listen",
+    "Mailbox",
     "Next",
     "Observer",
     "Outcome",

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What travels beside a message through a chain.
 
-Does:  `Call` carries who calls, until when, why, and the connection's state; `Events` lets an element ask for a
-       later refresh, reselect or close of its connection.
-Place: first argument of every verb; made by an edge, or by `Begin` for what it starts itself.
-State: belongs to one call; only `state` outlives it.
+`Call` is the first argument of every verb: who calls, until when, why, and the state of the connection. `Events`
+lets an element ask for a later refresh, reselect or close of its connection. A `Slot` names one typed value of a
+connection's `State`, which `Begin` owns from the first request to the close.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, final
 
 import anyio
 
-from nsm_sdk.core.slot import State
 from nsm_sdk.errors import ProgrammingError
 
 if TYPE_CHECKING:
@@ -150,3 +148,58 @@ def narrowed(call: Call, seconds: float) -> Iterator[None]:
 def cleanup_time(seconds: float) -> anyio.CancelScope:
     """Shielded, bounded time for undoing something, used by `with`: no cancellation from outside reaches inside."""
     return anyio.move_on_after(seconds, shield=True)
+
+
+T = TypeVar("T")
+
+
+@final
+class State(dict["Slot[Any]", Any]):
+    """All slots of one connection; made and dropped by `Begin`."""
+
+    __slots__ = ()
+
+    def leftovers(self) -> list[str]:
+        """Names of slots that are still set."""
+        return sorted(slot.name for slot in self)
+
+
+@final
+class Slot(Generic[T]):
+    """One typed value per connection."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    # Written out three times: a call of a helper would be half of what these cost.
+    def get(self, call: Call) -> T | None:
+        """The value of this connection, or None."""
+        state = call.state
+        if state is None:
+            raise self._no_state()
+        value: T | None = state.get(self)
+        return value
+
+    def set(self, call: Call, value: T) -> T:
+        """Replace the value; answers it."""
+        state = call.state
+        if state is None:
+            raise self._no_state()
+        state[self] = value
+        return value
+
+    def pop(self, call: Call) -> T | None:
+        """Remove and answer the value, or None."""
+        state = call.state
+        if state is None:
+            raise self._no_state()
+        value: T | None = state.pop(self, None)
+        return value
+
+    def _no_state(self) -> ProgrammingError:
+        return ProgrammingError(f"slot {self.name!r} used where no Begin opened the connection's state")
+
+    def __repr__(self) -> str:
+        return f"Slot({self.name!r})"

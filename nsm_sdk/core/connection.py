@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeAlias, final
 
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core.call import Call
-from nsm_sdk.core.layer import Chain, Layer, passes
+from nsm_sdk.core.chain import Chain, Layer, passes
 from nsm_sdk.core.observe import Observer
 
 # Coroutine and not Awaitable, so that type checkers see a forgotten await.

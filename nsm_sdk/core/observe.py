@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from nsm_sdk.core.layer import Layer
+    from nsm_sdk.core.chain import Layer
 
 STREAMING = frozenset({"find", "watch"})
 """Verbs that answer an asynchronous generator instead of a coroutine."""

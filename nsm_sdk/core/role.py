@@ -22,14 +22,13 @@ import anyio
 
 from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
 from nsm_sdk.core.call import Call, cleanup_time
-from nsm_sdk.core.clock import Clock
+from nsm_sdk.core.chain import Chain
 from nsm_sdk.core.connection import END, Next
-from nsm_sdk.core.layer import Chain
+from nsm_sdk.core.lifecycle import Service
 from nsm_sdk.core.observe import Observer
-from nsm_sdk.core.registering import RegistryNext, registry_end
-from nsm_sdk.core.runtime import Runtime
-from nsm_sdk.core.service import Service
-from nsm_sdk.core.watching import WATCH_END, WatchNext
+from nsm_sdk.core.registry import RegistryNext, registry_end
+from nsm_sdk.core.runtime import Clock, Runtime
+from nsm_sdk.core.watch import WATCH_END, WatchNext
 from nsm_sdk.errors import Cancelled, NsmError
 
 logger = logging.getLogger("nsm_sdk.core")

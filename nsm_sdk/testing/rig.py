@@ -20,7 +20,7 @@ import anyio.lowlevel
 
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Bound, Call, Chain, Clock, Layer, Next, Observer, Place, Role, Running, Runtime, Slot, State
-from nsm_sdk.core.order import owns_slot
+from nsm_sdk.core.chain import owns_slot
 from nsm_sdk.elements import Begin
 from nsm_sdk.testing.samples import sample_request
 from nsm_sdk.testing.seen import Seen, copied

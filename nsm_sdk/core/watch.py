@@ -13,7 +13,7 @@ from typing import ClassVar, TypeAlias, final
 
 from nsm_sdk.api import ConnectionEvent, Selector
 from nsm_sdk.core.call import Call
-from nsm_sdk.core.layer import Layer, passes
+from nsm_sdk.core.chain import Layer, passes
 
 WatchFn: TypeAlias = Callable[[Call, Selector], AsyncGenerator[ConnectionEvent, None]]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, TypeAlias, final
 
 from nsm_sdk.core.call import Call
-from nsm_sdk.core.layer import Layer, passes
+from nsm_sdk.core.chain import Layer, passes
 
 QueryFn: TypeAlias = Callable[[Call, Any], Coroutine[Any, Any, Any]]
 

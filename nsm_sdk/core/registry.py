@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, final
 
 from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
 from nsm_sdk.core.call import Call
-from nsm_sdk.core.layer import Layer, passes
+from nsm_sdk.core.chain import Layer, passes
 
 E = TypeVar("E", bound=NetworkService | NetworkServiceEndpoint)
 
