@@ -64,19 +64,15 @@ from nsm_sdk.api._gen.wellknown import (
     Empty,
     Timestamp,
 )
-from nsm_sdk.api.clientinfo import (
-    with_client_info,
+from nsm_sdk.api.addresses import (
+    Target,
 )
 from nsm_sdk.api.context import (
     check_extra_prefix_request,
     policy_route,
     policy_source,
     port_range,
-)
-from nsm_sdk.api.domain import (
-    is_interdomain,
-    join_domain,
-    split_domain,
+    with_client_info,
 )
 from nsm_sdk.api.groups import (
     Prefix,
@@ -143,6 +139,8 @@ from nsm_sdk.api.path import (
     expiry,
     first,
     following,
+    keys,
+    matches,
     names,
     previous,
     seconds,
@@ -152,18 +150,14 @@ from nsm_sdk.api.path import (
     timestamp,
     without_tokens,
 )
-from nsm_sdk.api.selectors import (
-    keys,
-    matches,
-)
 from nsm_sdk.api.snapshot import (
     Snapshot,
 )
-from nsm_sdk.api.target import (
-    Target,
-)
 from nsm_sdk.api.urls import (
     ServiceUrl,
+    is_interdomain,
+    join_domain,
+    split_domain,
 )
 
 __all__ = [

@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of what a connection's IP context carries.
+"""What a connection's context carries: checks of extra prefixes and port ranges, policy routes, and client labels.
 
-Does:  checks requests for extra prefixes and reads the port ranges of policy routes. The field `from` of a policy
-       route, a word of Python, is read and set here.
-Place: IPAM elements and the datapath.
-State: none.
+The field `from` of a policy route, a word of Python, is read and set here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nsm_sdk.api._gen.connectioncontext import ExtraPrefixRequest, IpFamily, PolicyRoute, Route
 from nsm_sdk.errors import InvalidRequest
@@ -59,3 +56,13 @@ def policy_route(
 ) -> PolicyRoute:
     """A policy route for packets from `source` (address or prefix), of a decimal IP protocol, to and from ports."""
     return PolicyRoute(proto=proto, dst_port=dst_port, src_port=src_port, routes=routes, **{"from": source})
+
+
+VARIABLES: Mapping[str, str] = {"NODE_NAME": "nodeName", "POD_NAME": "podName", "CLUSTER_NAME": "clusterName"}
+"""Variable of the environment -> label."""
+
+
+def with_client_info(labels: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """A copy of `labels` with those of the environment added; a label that is there is kept."""
+    found = {label: environment[variable] for variable, label in VARIABLES.items() if variable in environment}
+    return {**found, **labels}

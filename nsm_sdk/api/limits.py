@@ -16,7 +16,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from nsm_sdk.api.tokens import LONGEST as LONGEST_TOKEN
+from nsm_sdk.api.tokens import MAX_TOKEN_CHARS
 from nsm_sdk.errors import InvalidRequest
 
 SMALL: Final = 8192
@@ -45,7 +45,7 @@ MOST_ITEMS: Final[Mapping[str, int]] = MappingProxyType(
 """Items of a list or map, by the name of its field."""
 
 LONGEST: Final[Mapping[str, int]] = MappingProxyType(
-    {"token": LONGEST_TOKEN, "parameters": 16_384, "extra_context": 65_536}
+    {"token": MAX_TOKEN_CHARS, "parameters": 16_384, "extra_context": 65_536}
 )
 """Characters of a text, or of the values of a map, by the name of its field."""
 

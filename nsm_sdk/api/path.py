@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The path of a connection: one segment for each hop, and an index that says whose turn it is.
 
-Does:  finds the current segment and its neighbours, refuses paths that cannot be right, converts times, and describes
-       a connection in one line. Tokens are never part of a text made here.
-Place: every element that looks at a path; nobody indexes `path_segments` by hand.
-State: a bounded cache of times converted.
+Finds the current segment and its neighbours, refuses paths that cannot be right, matches paths against monitor
+selectors, converts times, and describes a connection in one line. Tokens are never part of a text made here.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
-from nsm_sdk.api._gen.connection import Connection, PathSegment, State
+from nsm_sdk.api._gen.connection import Connection, MonitorScopeSelector, PathSegment, State
 from nsm_sdk.api._gen.wellknown import Timestamp
 from nsm_sdk.errors import InvalidRequest
 
@@ -168,3 +167,39 @@ def set_expiry(hop: PathSegment, at: float) -> None:
 
 # A token is handed out, and its expiry written, many times.
 _known_parts = functools.lru_cache(maxsize=256)(_parts)
+
+
+def matches(selector: MonitorScopeSelector, conn: Connection) -> bool:
+    """True if the selector means the connection.
+
+    The segments of the selector must match neighbouring segments of the path, one by one, by name, id and token; an
+    empty text matches any. The service must be one of those named, if any is named. An empty selector means all.
+    """
+    if selector.network_services and conn.network_service not in selector.network_services:
+        return False
+    wanted = selector.path_segments
+    if not wanted:
+        return True
+    path = conn.path.path_segments
+    return any(_run_matches(wanted, path, start) for start in range(len(path) - len(wanted) + 1))
+
+
+def keys(selector: MonitorScopeSelector) -> tuple[str, str] | None:
+    """A (name, id) pair that every matching connection has in its path; None if the selector names no full pair.
+
+    A hub that indexes connections by the pairs of their paths looks this one up and asks `matches` of what it finds;
+    nothing else can match.
+    """
+    return next(((hop.name, hop.id) for hop in selector.path_segments if hop.name and hop.id), None)
+
+
+def _run_matches(wanted: Sequence[PathSegment], path: Sequence[PathSegment], start: int) -> bool:
+    return all(_segment_matches(hop, path[start + at]) for at, hop in enumerate(wanted))
+
+
+def _segment_matches(wanted: PathSegment, hop: PathSegment) -> bool:
+    return (
+        (not wanted.name or wanted.name == hop.name)
+        and (not wanted.id or wanted.id == hop.id)
+        and (not wanted.token or wanted.token == hop.token)
+    )

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Service URLs: `kernel://service@domain/nsm-1?label=value`.
+"""Service URLs, `kernel://service@domain/nsm-1?label=value`, and names across domains, `service@domain`.
 
-Does:  reads and writes them, and makes one from a request or a request's parts from one. What could only go wrong
-       later (no mechanism, no service, a name Linux refuses, labels that cannot be read) is refused at once.
-Place: the public API, programs' settings, awareness groups.
-State: immutable values.
+A `ServiceUrl` is an immutable value. What could only go wrong later (no mechanism, no service, a name Linux refuses,
+labels that cannot be read) is refused when it is parsed.
 """
 
 from __future__ import annotations
@@ -165,3 +163,22 @@ def _check_text(text: str, what: str) -> str:
     except UnicodeEncodeError:
         raise InvalidRequest(f"{what} is not valid Unicode", hint="remove the broken characters") from None
     return text
+
+
+SEPARATOR = "@"
+
+
+def is_interdomain(name: str) -> bool:
+    """True if the name says a domain, even an empty one."""
+    return SEPARATOR in name
+
+
+def split_domain(name: str) -> tuple[str, str]:
+    """(name within the domain, domain); the domain is empty if the name has none. `a@b@c` is `a` of `b@c`."""
+    target, _, domain = name.partition(SEPARATOR)
+    return target, domain
+
+
+def join_domain(*parts: str) -> str:
+    """The parts joined by "@". A part that has a domain already gets a second one."""
+    return SEPARATOR.join(parts)

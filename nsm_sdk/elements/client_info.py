@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nsm_sdk.api import Connection, Request
-from nsm_sdk.api.clientinfo import with_client_info
+from nsm_sdk.api.context import with_client_info
 from nsm_sdk.core import Call, Element, Next
 
 

@@ -14,8 +14,7 @@ from typing import ClassVar
 
 from nsm_sdk.api import NetworkServiceEndpoint, Timestamp, seconds
 from nsm_sdk.api.path import timestamp
-from nsm_sdk.api.rfc3339 import parse_time
-from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY, claims
+from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY, claims, parse_time
 from nsm_sdk.core import Call, Cause, RegistryElement, RegistryNext, Slot, Timer
 from nsm_sdk.errors import InvalidRequest
 from nsm_sdk.registry.begin import Begin

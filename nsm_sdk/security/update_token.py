@@ -13,8 +13,7 @@ import logging
 
 from nsm_sdk.api import Connection, PathSegment, Request, Timestamp, describe, previous, seconds, segment, set_expiry
 from nsm_sdk.api.path import timestamp
-from nsm_sdk.api.rfc3339 import parse_time
-from nsm_sdk.api.tokens import EXPIRES_KEY, LONGEST, TOKEN_KEY, claims
+from nsm_sdk.api.tokens import EXPIRES_KEY, MAX_TOKEN_CHARS, TOKEN_KEY, claims, parse_time
 from nsm_sdk.core import Call, Cause, Element, Next
 from nsm_sdk.elements.begin import Begin
 from nsm_sdk.elements.update_path import UpdatePath
@@ -104,7 +103,7 @@ def read_token(call: Call) -> tuple[str, Timestamp]:
     token = call.metadata.get(TOKEN_KEY, "")
     if not token:
         raise Unauthenticated("the caller sends no token", hint=_HINT)
-    if "," in token or len(token) > LONGEST:
+    if "," in token or len(token) > MAX_TOKEN_CHARS:
         # Several values of one key arrive joined by commas; a token has none.
         raise Unauthenticated("the caller sends several tokens, or something too long to be one", hint=_HINT)
     text = call.metadata.get(EXPIRES_KEY, "")

@@ -13,8 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from nsm_sdk.api.rfc3339 import format_time
-from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY
+from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY, format_time
 from nsm_sdk.core import Call
 from nsm_sdk.errors import InvalidRequest
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nsm_sdk.api import Target
-from nsm_sdk.api.target import MAX_SOCKET_PATH
+from nsm_sdk.api.addresses import MAX_SOCKET_PATH
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NsmError, PermissionDenied
 
 BACKLOG = 1024

@@ -2,7 +2,7 @@
 """Times as texts.
 
 Does:  round trips, odd forms, and texts that are none.
-Place: nsm_sdk.api.rfc3339.
+Place: nsm_sdk.api.tokens.
 State: none.
 """
 
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsm_sdk.api import Timestamp
-from nsm_sdk.api.rfc3339 import format_time, parse_time
+from nsm_sdk.api.tokens import format_time, parse_time
 from nsm_sdk.errors import InvalidRequest
 
 YEAR_1 = -62_135_596_800

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from nsm_sdk.api import Connection, Path, PathSegment, Request
-from nsm_sdk.api.rfc3339 import format_time
-from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY, claims
+from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY, claims, format_time
 from nsm_sdk.core import Cause, Peer
 from nsm_sdk.errors import FailedPrecondition, InvalidRequest, NsmError, Unauthenticated, Unavailable
 from nsm_sdk.security import Insecure, TokenGenerator, TokenSource, UpdateToken

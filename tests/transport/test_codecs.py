@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsm_sdk.api import Target
-from nsm_sdk.api.rfc3339 import format_time
+from nsm_sdk.api.tokens import format_time
 from nsm_sdk.core import Bound
 from nsm_sdk.errors import InvalidRequest, NsmError, Status, from_status
 from nsm_sdk.transport import Dialer, listen

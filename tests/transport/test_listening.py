@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from nsm_sdk.api import Connection, Request
-from nsm_sdk.api.target import MAX_SOCKET_PATH
+from nsm_sdk.api.addresses import MAX_SOCKET_PATH
 from nsm_sdk.core import Role, Running
 from nsm_sdk.errors import AlreadyExists, InvalidRequest, NsmError, PermissionDenied
 from nsm_sdk.transport import Dialer, listen

@@ -24,7 +24,7 @@ import grpc.aio
 
 from nsm_sdk import api, chains
 from nsm_sdk.api import Connection, Method, NetworkService, NetworkServiceEndpoint, PathSegment, Request
-from nsm_sdk.api.rfc3339 import format_time
+from nsm_sdk.api.tokens import format_time
 from nsm_sdk.core import Call, Element, Role, Running
 from nsm_sdk.elements import Begin, Monitor
 from nsm_sdk.errors import NsmError, Status

@@ -18,8 +18,7 @@ from google.protobuf import json_format
 
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.api.path import seconds
-from nsm_sdk.api.rfc3339 import parse_time
-from nsm_sdk.api.tokens import claims
+from nsm_sdk.api.tokens import claims, parse_time
 from nsm_sdk.errors import FailedPrecondition, NsmError
 from nsm_sdk.security import Nobody, Source, Svid, TokenGenerator, UpdateToken
 from nsm_sdk.testing import rig

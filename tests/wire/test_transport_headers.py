@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from nsm_sdk.api import METHODS, Connection, Request
-from nsm_sdk.api.rfc3339 import format_time
-from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY
+from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY, format_time
 from nsm_sdk.core import Call
 from nsm_sdk.errors import NsmError, from_status
 from nsm_sdk.transport import PATH_KEY
