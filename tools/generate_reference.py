@@ -28,7 +28,6 @@ from nsm_sdk import errors
 from nsm_sdk.chains import registrant
 from nsm_sdk.cli import roles
 from nsm_sdk.cli.app import app
-from nsm_sdk.cli.run import parser
 from nsm_sdk.cli.settings import LABEL_SOURCES, declared, load
 from nsm_sdk.cli.show import STAND_INS
 from nsm_sdk.core import Bound, Chain, Element, Layer, QueryElement, RegistryElement, WatchElement
@@ -278,23 +277,18 @@ def commands_page() -> str:
     def visit(words: str, command: Any) -> None:
         for name, below in getattr(command, "commands", {}).items():
             visit(f"{words} {name}", below)
-        if hasattr(command, "commands"):
+        if hasattr(command, "commands") and not command.invoke_without_command:
             return
         lines.append(row(f"`{words}`", command.help or ""))
         for one in command.params:
             if one.name != "help" and getattr(one, "help", None):
-                written = ", ".join(one.opts) if one.param_type_name == "option" else one.name.upper()
+                written = one.metavar or one.name.upper()
+                if one.param_type_name == "option":
+                    written = " ".join([", ".join(one.opts), *([one.metavar] if one.metavar else [])])
                 options.append(row(f"`{words} {written}`", one.help))
 
     visit("nsm", get_command(app))
-    options += run_options()
     return "\n".join([*lines, "", "## Options and arguments", "", *table("option", "meaning"), *sorted(options)])
-
-
-def run_options() -> list[str]:
-    """Those of `nsm run`, which reads its command line by itself."""
-    found = [(", ".join(one.option_strings), one) for one in parser("registry")._actions if one.dest != "help"]
-    return [row(f"`nsm run ROLE {text} {one.metavar or ''}`".replace(" `", "`"), one.help or "") for text, one in found]
 
 
 def errors_page() -> str:

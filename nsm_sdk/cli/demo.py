@@ -3,20 +3,18 @@
 
 Does:  plays a story and shows each step as it happens: live on a terminal, line by line elsewhere. Without root or
        network namespaces it says so and plays it with the simulated datapath. The exit status is 0 only if everything
-       held. `nsm demo NAME` plays another story: each is a module with `main(arguments)`.
+       held.
 Place: behind `nsm_sdk.cli.app`.
 State: none.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import importlib
 import logging
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 from rich.console import Console
@@ -28,42 +26,22 @@ from nsm_sdk.errors import NsmError
 from nsm_sdk.lab.mode import NAMESPACES, PROGRAMS, PROGRAMS_SIMULATED, UNIX, Mode
 from nsm_sdk.lab.scenarios.first import Step, first_connection, why_simulated
 
-OTHERS = {"heal": "nsm_sdk.cli.demo_heal"}
-"""Further stories, by name; imported when asked for."""
 FAILED = 1
 INTERRUPTED = 130
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run `nsm demo` with these arguments; answers the exit status."""
-    rest = list(arguments)
-    if rest and rest[0] in OTHERS:
-        module: Any = importlib.import_module(OTHERS[rest[0]])
-        return int(module.main(rest[1:]) or 0)
-    options = _parser().parse_args(rest)
+def play(*, simulated: bool = False, programs: bool = False) -> int:
+    """Play the story of a first connection; returns the exit status."""
     console = Console(highlight=False, soft_wrap=True)
     # What hops have to say of a peer that ends is no news here.
     logger = logging.getLogger("nsm_sdk")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        return run(_play(console, options))
+        return run(_play(console, simulated=simulated, programs=programs))
     finally:
         # The caller may be more than a command line.
         logger.setLevel(level)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nsm demo",
-        description="A whole mesh on this machine: registry, manager, forwarder, an endpoint and a client in network "
-        "namespaces of their own, and one connection between them, with real packets.",
-        epilog=f"other stories: {', '.join(f'nsm demo {name}' for name in OTHERS)}",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--simulated", action="store_true", help="no packets, no privileges")
-    parser.add_argument("--programs", action="store_true", help="a process for each hop instead of one for all")
-    return parser
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:
@@ -95,14 +73,14 @@ def run(work: Coroutine[Any, Any, int]) -> int:
         return INTERRUPTED
 
 
-async def _play(console: Console, options: argparse.Namespace) -> int:
-    reason = "it was asked for" if options.simulated else await why_simulated()
+async def _play(console: Console, *, simulated: bool, programs: bool) -> int:
+    reason = "it was asked for" if simulated else await why_simulated()
     console.print(Text("One connection through a mesh on this machine", style="bold"))
     if reason:
         console.print(
             f"No real packets, because {reason}: the same scenario runs in one process with the simulated datapath."
         )
-    mode = _mode(options.programs, bool(reason))
+    mode = _mode(programs, bool(reason))
     screen = Screen(console)
     try:
         with screen:

@@ -9,9 +9,7 @@ State: what is shown.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from nsm_sdk.cli.demo import FAILED, run
 from nsm_sdk.errors import NsmError
 from nsm_sdk.lab import PROGRAMS
 from nsm_sdk.lab.scenarios import SCENARIOS, Outcome, Scenario, Watched, play, staged
@@ -146,11 +145,7 @@ async def _play(show: Show) -> None:
         show.client = None
 
 
-async def _run(show: Show) -> None:
-    this = asyncio.current_task()
-    assert this is not None
-    # Whoever ends us otherwise than by the keyboard leaves nothing behind, either.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+async def _run(show: Show) -> int:
     async with AsyncExitStack() as stack:
         if show.live:
             live = stack.enter_context(Live(show.table(), console=show.console, auto_refresh=False))
@@ -163,36 +158,31 @@ async def _run(show: Show) -> None:
 
             stack.push_async_callback(end)
         await _play(show)
+    return 0
 
 
-def main(arguments: Sequence[str] = ()) -> int:
-    """Run it; answers the exit status: 1 when something did not come out as it must, or could not be run."""
-    parser = argparse.ArgumentParser(prog="nsm demo heal", description="Break a connection, and watch it heal.")
-    names = [scenario.name for scenario in SCENARIOS]
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"which: {', '.join(names)} (default: all)")
-    parser.add_argument("--plain", action="store_true", help="lines instead of a live table")
-    try:
-        options = parser.parse_args(list(arguments))
-        for name in options.scenarios:
-            if name not in names:
-                parser.error(f"there is no scenario {name!r}: choose from {', '.join(names)}")
-    except SystemExit as leave:
-        return int(leave.code or 0)
+def play_scenarios(names: Sequence[str] = (), *, plain: bool = False) -> int:
+    """Play the scenarios of these names, all if there are none; `plain`: lines instead of a live table.
+
+    Returns the exit status: 1 when something did not come out as it must, or could not be run.
+    """
+    known = [scenario.name for scenario in SCENARIOS]
+    for name in names:
+        if name not in known:
+            print(f"nsm demo heal: there is no scenario {name!r}: choose from {', '.join(known)}", file=sys.stderr)
+            return 2
     why_not = PROGRAMS.why_not()
     if why_not:
         print(f"skipped: nsm demo heal needs real packets: {why_not}")
         return 0
-    console = Console(force_terminal=False if options.plain else None)
-    chosen = [scenario for scenario in SCENARIOS if not options.scenarios or scenario.name in options.scenarios]
-    show = Show(console, chosen)
+    console = Console(force_terminal=False if plain else None)
+    show = Show(console, [scenario for scenario in SCENARIOS if not names or scenario.name in names])
     try:
-        asyncio.run(_run(show))
+        if (status := run(_run(show))) != 0:
+            return status
     except NsmError as error:
         print(f"nsm demo heal: {error}", file=sys.stderr)
-        return 1
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        print("nsm demo heal: interrupted; everything that was started has been ended", file=sys.stderr)
-        return 130
+        return FAILED
     good = all(row.good for row in show.rows)
     if not show.live:
         print("healed every time, and at no higher price than it must be" if good else "NOT everything came out right")
@@ -201,4 +191,4 @@ def main(arguments: Sequence[str] = ()) -> int:
             print(
                 f"{row.scenario.name}: {row.error or '; '.join(row.outcome.wrong if row.outcome else ['not played'])}"
             )
-    return 0 if good else 1
+    return 0 if good else FAILED

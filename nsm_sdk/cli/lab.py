@@ -9,9 +9,7 @@ State: none.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from rich.console import Console
@@ -24,40 +22,21 @@ from nsm_sdk.lab.mode import NAMESPACES, UNIX
 from nsm_sdk.lab.scenarios.first import why_simulated
 
 URL = "kernel://icmp-responder/nsm-1"
-MOST = 64
-"""Workloads of each kind."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run `nsm lab` with these arguments; answers the exit status."""
-    return run(_keep(Console(highlight=False, soft_wrap=True), _parser().parse_args(list(arguments))))
+def keep(*, clients: int, endpoints: int, simulated: bool) -> int:
+    """Keep a mesh up until Ctrl-C; returns the exit status."""
+    return run(_keep(Console(highlight=False, soft_wrap=True), clients, endpoints, simulated=simulated))
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= MOST:
-        raise argparse.ArgumentTypeError(f"a number from 1 to {MOST} is expected")
-    return count
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nsm lab", description="A mesh on this machine, kept up until Ctrl-C.", allow_abbrev=False
-    )
-    parser.add_argument("--clients", type=_count, default=1, metavar="N", help="how many clients (default 1)")
-    parser.add_argument("--endpoints", type=_count, default=1, metavar="N", help="how many endpoints (default 1)")
-    parser.add_argument("--simulated", action="store_true", help="no interfaces, no privileges")
-    return parser
-
-
-async def _keep(console: Console, options: argparse.Namespace) -> int:
-    reason = "as asked for" if options.simulated else await why_simulated()
+async def _keep(console: Console, clients: int, endpoints: int, *, simulated: bool) -> int:
+    reason = "as asked for" if simulated else await why_simulated()
     if reason:
         console.print(f"No interfaces, because {reason}.")
     try:
         async with AsyncExitStack() as stack:
             cluster = await stack.enter_async_context(Cluster(UNIX if reason else NAMESPACES))
-            table = await _build(cluster, options.endpoints, options.clients)
+            table = await _build(cluster, endpoints, clients)
             console.print(table)
             console.print("Get into a namespace with: ip netns exec NAMESPACE bash" if not reason else "")
             console.print("Ctrl-C ends it and leaves nothing.")

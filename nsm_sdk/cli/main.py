@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `nsm`.
 
-Does:  `run`, `doctor`, `chain show`, `explain`, `demo`, `lab`. Each imports what it needs when it is used; `run` goes
-       past the command line library altogether, because every container start pays for its import.
+Does:  hands the process over to the command line; a signal that comes before a role runs ends it with status 0.
 Place: entry point of the package.
 State: none.
 """
@@ -29,12 +28,9 @@ def main() -> None:
         # Until a role runs, nothing has been opened, and there is nothing to close.
         for number in SIGNALS:
             signal.signal(number, _leave)
-        from nsm_sdk.cli.run import main as run
-
-        sys.exit(run(sys.argv[2:]))
     from nsm_sdk.cli.app import app
 
-    app()
+    app(prog_name="nsm")
 
 
 if __name__ == "__main__":

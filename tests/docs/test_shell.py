@@ -17,9 +17,9 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 
 from nsm_sdk.cli.roles import SUMMARIES
-from nsm_sdk.cli.run import main as nsm_run
 from nsm_sdk.lab import PROGRAMS
 from nsm_sdk.netlink import delete_namespace, list_namespaces
+from tests.cli.command import nsm
 from tests.docs.commands import ROOT, Command, Terminal
 from tests.run import unique
 
@@ -197,7 +197,7 @@ def others() -> list[ParameterSet]:
 def test_what_other_pages_tell_to_type(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     match shlex.split(line):
         case ["nsm", "run", *words]:
-            assert nsm_run([*words, "--check"]) == 0
+            assert nsm("run", *words, "--check") == 0
             assert capsys.readouterr().err == ""
         case ["make", target]:
             assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

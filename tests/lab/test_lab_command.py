@@ -7,10 +7,6 @@ import asyncio
 import signal
 import sys
 
-import pytest
-
-from nsm_sdk.cli.lab import _parser
-
 
 async def test_it_stays_until_it_is_told_to_go() -> None:
     process = await asyncio.create_subprocess_exec(
@@ -30,11 +26,3 @@ async def test_it_stays_until_it_is_told_to_go() -> None:
     _, errors = await process.communicate()
     assert process.returncode == 130
     assert "cleaned up" in errors.decode()
-
-
-@pytest.mark.parametrize("count", ["0", "65", "many"])
-def test_a_count_that_makes_no_sense(count: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        _parser().parse_args(["--clients", count])
-    assert left.value.code == 2
-    assert "--clients" in capsys.readouterr().err

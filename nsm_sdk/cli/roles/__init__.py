@@ -10,9 +10,10 @@ State: none.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from nsm_sdk.cli.roles.common import Common
+if TYPE_CHECKING:
+    from nsm_sdk.cli.roles.common import Common
 
 SUMMARIES = {
     "registry": "keeps the network services and endpoints of a mesh",
