@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, final
 
 import anyio
 
+from nsm_sdk.api.snapshot import Snapshot
 from nsm_sdk.errors import ProgrammingError
 
 if TYPE_CHECKING:
-    from nsm_sdk.api import Request
+    from nsm_sdk.api import Connection, Request
     from nsm_sdk.core.runtime import Runtime
 
 
@@ -123,6 +124,15 @@ class Call:
     """Set by a transport as long as it is certain that nothing of the call has left for the next hop: it is dialing."""
     size: int = 0
     """Bytes of the message as it came from a peer; 0 where it is our own."""
+    _taken: Snapshot | None = field(default=None, init=False, repr=False)
+
+    def snapshot(self, conn: Connection) -> Snapshot:
+        """What `conn` is now, to be stored; elements of one hop that store the same connection share one snapshot."""
+        taken = Snapshot.of(conn)
+        if self._taken is not None and taken == self._taken:
+            return self._taken
+        self._taken = taken
+        return taken
 
     def remaining(self) -> float:
         """Seconds until the deadline, never below 0; infinity without one."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from nsm_sdk.api import Connection, Snapshot, describe
 from nsm_sdk.api.limits import excess
+from nsm_sdk.core import Call
 from nsm_sdk.errors import DataLoss
 
 _HINT = "the next hop is not to be relied upon: look at its log, and at its version"
@@ -26,7 +27,7 @@ class Asked:
         self.index = conn.path.index
         self.way = [(hop.name, hop.id) for hop in conn.path.path_segments[: self.index + 1]]
 
-    def accept(self, answer: Connection, url: str) -> Snapshot:
+    def accept(self, call: Call, answer: Connection, url: str) -> Snapshot:
         """The answer of the hop at `url`, put right. DataLoss for one that is about something else."""
         path = answer.path
         way = [(hop.name, hop.id) for hop in path.path_segments[: self.index + 1]]
@@ -38,7 +39,7 @@ class Asked:
             answer.id = self.id
         if path.index != self.index:
             path.index = self.index
-        snapshot = Snapshot.of(answer)
+        snapshot = call.snapshot(answer)
         what = excess(answer, len(snapshot.data))
         if what:
             raise DataLoss(f"{url} answered too much for connection {self.id!r}: {what}", hint=_HINT)

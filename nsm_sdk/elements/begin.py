@@ -81,7 +81,7 @@ class Begin(Element):
             if record.established:
                 await self._catch_up(record, request)
             if not record.established:
-                record.conn = Snapshot.of(request.connection)
+                record.conn = call.snapshot(request.connection)
                 self._turns.weigh(record, len(record.conn.data))
             preferences = b""
             if request.mechanism_preferences:
@@ -213,7 +213,7 @@ class Begin(Element):
 
     def _remember(self, record: Record, call: Call, preferences: bytes, conn: Connection) -> None:
         conn.state = State.UP
-        stored = Snapshot.of(conn)
+        stored = call.snapshot(conn)
         # The answer may be longer than what was asked. If there is no room for it, a first request is undone.
         size = len(stored.data) + len(preferences)
         self._turns.admit(record.id, size)

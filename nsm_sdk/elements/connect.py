@@ -63,7 +63,7 @@ class Connect(Element):
             raise Unimplemented(f"{url} offers no connections", hint="is this the address of a manager or an endpoint?")
         fresh = before is None or before.url != url
         if fresh:
-            FAR.set(call, Far(url, bound, Snapshot.of(request.connection)))
+            FAR.set(call, Far(url, bound, call.snapshot(request.connection)))
         asked = Asked(request.connection)
         call.unsent = False
         try:
@@ -74,7 +74,7 @@ class Connect(Element):
             if fresh and (call.unsent or isinstance(error, NotReached)):
                 FAR.pop(call)
             raise
-        FAR.set(call, Far(url, bound, asked.accept(answer, url)))
+        FAR.set(call, Far(url, bound, asked.accept(call, answer, url)))
         return answer
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:

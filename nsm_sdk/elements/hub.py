@@ -110,18 +110,15 @@ def _selector_key(selector: Selector) -> Key:
     return best
 
 
-def _pairs(conn: Connection) -> tuple[Key, ...]:
-    """Name and id of every segment."""
-    return tuple([(segment.name, segment.id) for segment in conn.path.path_segments])
-
-
 class Hub(Service):
     """Connections of this hop, for peers that monitor them."""
 
     def __init__(self) -> None:
         self._connections: dict[str, Snapshot] = {}
-        self._pairs: dict[str, tuple[Key, ...]] = {}
-        self._by_key: dict[Key, set[str]] = {}
+        self._ids: dict[str, tuple[str, ...]] = {}
+        """Segment ids of each connection."""
+        self._by_id: dict[str, str | set[str]] = {}
+        """Connections by segment id; a set only where there are several, which is rare."""
         self._subscribers: dict[Key, dict[Subscriber, None]] = {}
         self._closed = anyio.Event()
 
@@ -134,36 +131,34 @@ class Hub(Service):
             for subscriber in group:
                 subscriber.wake.set()
         self._connections.clear()
-        self._by_key.clear()
-        self._pairs.clear()
+        self._by_id.clear()
+        self._ids.clear()
 
-    def update(self, conn: Connection, *, routine: bool = False) -> Snapshot:
-        """The connection has changed, or was confirmed; answers what is stored now.
+    def update(self, conn: Connection, *, routine: bool = False, snapshot: Snapshot | None = None) -> Snapshot:
+        """The connection has changed, or was confirmed; returns what is stored now, `snapshot` if the caller has one.
 
         `routine`: whoever it concerns knows it already, because it has asked for it; others hear of it within `LATER`.
         """
-        snapshot = Snapshot.of(conn)
+        snapshot = snapshot or Snapshot.of(conn)
         conn_id = snapshot.id
         self._connections[conn_id] = snapshot
-        pairs = _pairs(conn)
-        before = self._pairs.get(conn_id)
-        if pairs != before:
-            self._index(conn_id, before or (), pairs)
-            self._pairs[conn_id] = pairs
+        ids = tuple([segment.id for segment in conn.path.path_segments])
+        before = self._ids.get(conn_id)
+        if ids != before:
+            self._index(conn_id, before or (), ids)
+            self._ids[conn_id] = ids
         if self._subscribers:
-            self._tell(EventType.UPDATE, snapshot, pairs, routine)
+            self._tell(EventType.UPDATE, snapshot, conn, routine)
         return snapshot
 
     def delete(self, conn: Connection | Snapshot, *, routine: bool = False) -> None:
         """The connection is closed; `routine` as above."""
         snapshot = conn if isinstance(conn, Snapshot) else Snapshot.of(conn)
         self._connections.pop(snapshot.id, None)
-        pairs = self._pairs.pop(snapshot.id, None)
-        if pairs is not None:
-            self._index(snapshot.id, pairs, ())
+        if (ids := self._ids.pop(snapshot.id, None)) is not None:
+            self._index(snapshot.id, ids, ())
         if self._subscribers:
-            known = pairs if isinstance(conn, Snapshot) else _pairs(conn)
-            self._tell(EventType.DELETE, snapshot, _pairs(snapshot.connection()) if known is None else known, routine)
+            self._tell(EventType.DELETE, snapshot, snapshot.connection(), routine)
 
     def request_refresh(self, conn_id: str) -> bool:
         """Ask the client to refresh (its context has changed here); False for a connection nobody knows."""
@@ -182,8 +177,11 @@ class Hub(Service):
 
     def _suspects(self, selector: Selector) -> list[str]:
         """Ids of those that may match."""
-        key = _selector_key(selector)
-        return list(self._by_key.get(key, ()) if all(key) else self._connections)
+        _, segment_id = _selector_key(selector)
+        if not segment_id:
+            return list(self._connections)
+        found = self._by_id.get(segment_id, ())
+        return [found] if isinstance(found, str) else list(found)
 
     async def _initial(self, selector: Selector) -> ConnectionEvent:
         """Those that match. What changes while they are collected is in the subscriber's queue already."""
@@ -215,25 +213,32 @@ class Hub(Service):
             if not group:
                 self._subscribers.pop(subscriber.key, None)
 
-    def _index(self, conn_id: str, before: tuple[Key, ...], after: tuple[Key, ...]) -> None:
-        for key in before:
-            if key not in after and (ids := self._by_key.get(key)) is not None:
-                ids.discard(conn_id)
-                if not ids:
-                    del self._by_key[key]
-        for key in after:
-            if key not in before and all(key):
-                self._by_key.setdefault(key, set()).add(conn_id)
+    def _index(self, conn_id: str, before: tuple[str, ...], after: tuple[str, ...]) -> None:
+        index = self._by_id
+        for segment_id in before:
+            if segment_id not in after and (found := index.get(segment_id)) is not None:
+                if isinstance(found, set):
+                    found.discard(conn_id)
+                if not found or found == conn_id:
+                    del index[segment_id]
+        for segment_id in after:
+            if segment_id and segment_id not in before:
+                found = index.setdefault(segment_id, conn_id)
+                if isinstance(found, set):
+                    found.add(conn_id)
+                elif found != conn_id:
+                    index[segment_id] = {found, conn_id}
 
-    def _tell(self, kind: EventType, snapshot: Snapshot, pairs: tuple[Key, ...], routine: bool) -> None:
+    def _tell(self, kind: EventType, snapshot: Snapshot, conn: Connection, routine: bool) -> None:
         groups = self._subscribers
         found: dict[Subscriber, None] = dict(groups.get(("", ""), ()))
-        for name, segment_id in pairs:
+        for segment in conn.path.path_segments:
+            name, segment_id = segment.name, segment.id
             for key in ((name, segment_id), (name, ""), ("", segment_id)):
                 if key in groups:
                     found.update(groups[key])
         for subscriber in found:
-            if subscriber.exact or matches(subscriber.selector, snapshot.connection()):
+            if subscriber.exact or matches(subscriber.selector, conn):
                 subscriber.put(kind, snapshot, routine=routine)
 
     def __len__(self) -> int:

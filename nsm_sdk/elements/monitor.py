@@ -55,10 +55,11 @@ class Monitor(Element):
         # The answer tells the caller, the event only others; what this hop does by itself is news to the caller, too.
         # After a close for a reselect, which is told at once, so is the success: in between there is no connection.
         routine = call.cause is Cause.CALL and not anew
+        stored = call.snapshot(published)
         if shown is None:
-            shown = self._shown.set(call, Shown(self.hub.update(published, routine=routine)))
+            shown = self._shown.set(call, Shown(self.hub.update(published, routine=routine, snapshot=stored)))
         else:
-            shown.snapshot = self.hub.update(published, routine=routine)
+            shown.snapshot = self.hub.update(published, routine=routine, snapshot=stored)
         self._follow(call, conn, shown, since)
         return conn
 
