@@ -88,6 +88,10 @@ class Events:
         endpoint and the mechanism and say RESELECT_REQUESTED."""
         raise ProgrammingError("no Begin stands above: a connection's events are not available here")
 
+    def adopt(self) -> None:
+        """What the request at hand is about was there before it: should it fail, nothing is undone, and what is held is
+        released when the caller's token expires. For elements that find what an earlier run of their hop has made."""
+
     def close(self, done: Done | None = None) -> None:
         """Close the connection."""
         raise ProgrammingError("no Begin stands above: a connection's events are not available here")

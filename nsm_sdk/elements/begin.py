@@ -2,8 +2,10 @@
 """Order, rollback and re-entry, so that no other element has to care.
 
 Does:  lets one event at a time through per connection id, in order of arrival. A first request that fails is answered
-       at once and undone by closing below. What an element posts (refresh, reselect, close) runs later, in a task of
-       its own. A close runs every element whatever fails; what is left over is closed again until the token expires.
+       at once and undone by closing below, unless its path goes on beyond this hop: then the connection lives, this hop
+       was restarted, and what it took up stays until the caller's token expires. What an element posts (refresh,
+       reselect, close) runs later, in a task of its own. A close runs every element whatever fails; what is left over
+       is closed again until the token expires.
 Place: below `UpdatePath` (it needs the connection's id), above everything that keeps state.
 State: one `Record` per connection.
 """
@@ -12,12 +14,13 @@ from __future__ import annotations
 
 import logging
 
-from nsm_sdk.api import Connection, Request, Snapshot, State
+from nsm_sdk.api import Connection, Request, Snapshot, State, describe, expiry
 from nsm_sdk.core import Call, Cause, Element, Next, Outcome, cleanup_time
 from nsm_sdk.core import State as Slots
 from nsm_sdk.elements.closing import close_below, raise_first
 from nsm_sdk.elements.merge import merge
 from nsm_sdk.elements.record import Record
+from nsm_sdk.elements.timeout import close_after
 from nsm_sdk.elements.turns import Post, Turns
 from nsm_sdk.errors import InvalidRequest
 
@@ -39,6 +42,29 @@ def forget_endpoint(request: Request) -> None:
     request.connection.ClearField("mechanism")
     request.connection.network_service_endpoint_name = ""
     request.connection.state = State.RESELECT_REQUESTED
+
+
+def lives_beyond(conn: Connection) -> bool:
+    """Whether hops to the right of this one have the connection: an answer of theirs has written the path that far.
+
+    A connection that selects anew has left them.
+    """
+    return len(conn.path.path_segments) > conn.path.index + 1 and conn.state != State.RESELECT_REQUESTED
+
+
+def has_left(conn: Connection, record: Record) -> bool:
+    """Whether `conn`, which is to be closed, comes by a hop that the connection has left for another: the path is not
+    the one that it was requested by last, and the client's token is an older one."""
+    if record.conn is None or not conn.path.path_segments or not 0 < conn.path.index < len(conn.path.path_segments):
+        return False
+    known, index = record.conn.connection().path, conn.path.index
+    if known.index != index or index >= len(known.path_segments):
+        return False
+    came, last = conn.path.path_segments[index - 1], known.path_segments[index - 1]
+    if (came.name, came.id) == (last.name, last.id):
+        return False
+    told, newer = expiry(conn.path.path_segments[0]), expiry(known.path_segments[0])
+    return told is not None and newer is not None and told < newer
 
 
 MOST = 65_536
@@ -74,13 +100,15 @@ class Begin(Element):
         record = self._records.get(conn_id)
         if record is None:
             record = self._records[conn_id] = Record(self._turns, conn_id, call, next)
+            if lives_beyond(request.connection):
+                record.take_up()
         record.stop_retry()
         handed_over = False
         try:
             call.state, call.events = record.state, record.events
             if record.established:
                 await self._catch_up(record, request)
-            if not record.established:
+            if not record.established or record.taken_up:
                 record.conn = call.snapshot(request.connection)
                 self._turns.weigh(record, len(record.conn.data))
             preferences = b""
@@ -94,6 +122,8 @@ class Begin(Element):
         except BaseException:
             if not record.established:
                 handed_over = self._finish_later(record, Cause.ROLLBACK)
+            elif record.taken_up:
+                self._keep(record, call, request.connection)
             raise
         finally:
             if not handed_over:
@@ -109,6 +139,9 @@ class Begin(Element):
                 # Nobody knows it here; elements that find their things by tag still get to see it.
                 call.state = Slots()
                 errors = await close_below(next, call, Snapshot.of(conn))
+            elif record.established and has_left(conn, record):
+                logger.info("%s: not closed by a hop that it has left: %s", call.runtime.name, describe(conn))
+                errors = []
             else:
                 errors = await self._close(record, call)
             raise_first(errors)
@@ -131,9 +164,36 @@ class Begin(Element):
             merged = merge(record.returned.connection(), request.connection, record.conn.connection())
             request.connection.CopyFrom(merged)
 
+    def _keep(self, record: Record, call: Call, asked: Connection) -> None:
+        """A connection that was taken up could not be refreshed. What elements hold for it by now is released when the
+        caller's token expires, unless the caller asks or closes before. The caller holds the lock."""
+        if not record.state:
+            self._turns.drop(record)
+            return
+        record.peer, record.metadata = call.peer, call.metadata
+        expires = record.refreshed(asked)
+        assert record.conn is not None
+        self._turns.weigh(record, len(record.conn.data))
+        life = max(expires - record.runtime.clock.wall(), 0.0)
+
+        def lapse() -> None:
+            record.retry = None
+            self._turns.spawn(record, Cause.CLOSE, lambda: self._lapse(record))
+
+        record.retry = record.runtime.after(close_after(life, record.timeout), lapse)
+
+    async def _lapse(self, record: Record) -> None:
+        await self._locks.acquire(record.id)
+        try:
+            # Who asked meanwhile has the connection, or has set the next timer.
+            if self._turns.holds(record) and record.taken_up and record.retry is None:
+                await self._undo(record, Cause.CLOSE)
+        finally:
+            self._locks.release(record.id)
+
     async def _close_first(self, record: Record, call: Call) -> None:
         """Close below because another request follows at once; failures are only logged."""
-        record.established = False
+        record.established = record.taken_up = False
         assert record.conn is not None
         for error in await close_below(record.next, call, record.conn):
             logger.warning("%s: closing before selecting anew failed: %s", record.runtime.name, error)
@@ -143,7 +203,7 @@ class Begin(Element):
     async def _close(self, record: Record, call: Call) -> list[Exception]:
         """Close below what is stored. Nothing left: the record goes; else a retry is due."""
         record.stop_retry()
-        record.established = False
+        record.established = record.taken_up = False
         for cause in (Cause.REFRESH, Cause.RESELECT):
             if (post := record.posts.pop(cause, None)) is not None:
                 post.tell(Outcome.SKIPPED)

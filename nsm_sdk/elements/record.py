@@ -8,7 +8,7 @@ State: one record per connection id, until its close has succeeded.
 
 from __future__ import annotations
 
-from nsm_sdk.api import Request, Snapshot, expiry
+from nsm_sdk.api import Connection, Request, Snapshot, expiry
 from nsm_sdk.core import Call, Cause, Done, Next, Still, Timer
 from nsm_sdk.elements.turns import DEFAULT_TIMEOUT, Edit, Owned, Posts, Turns
 
@@ -16,7 +16,7 @@ from nsm_sdk.elements.turns import DEFAULT_TIMEOUT, Edit, Owned, Posts, Turns
 class Record(Owned):
     """One connection of this hop."""
 
-    __slots__ = ("attempts", "closing_since", "conn", "next", "preferences", "retry", "returned")
+    __slots__ = ("attempts", "closing_since", "conn", "next", "preferences", "retry", "returned", "taken_up")
 
     def __init__(self, turns: Turns[Record], id: str, call: Call, next: Next) -> None:
         super().__init__(id, call)
@@ -26,15 +26,35 @@ class Record(Owned):
         """The connection as it was last answered from below, or, before that, as it was requested."""
         self.returned: Snapshot | None = None
         """The connection as the caller was last given it."""
+        self.taken_up = False
+        """The connection lived before this hop knew of it, and no request through this hop has succeeded yet."""
         self.preferences = b""
         self.retry: Timer | None = None
         self.attempts = 0
         self.closing_since = 0.0
         """Wall time of the first attempt to close that left something."""
 
+    def take_up(self) -> None:
+        """The connection lives, though this hop does not know it: a request that fails is a refresh that fails."""
+        self.established = self.taken_up = True
+
+    def refreshed(self, asked: Connection) -> float:
+        """Take the tokens that a request has brought, though it failed. Returns the wall time when the caller's one
+        expires; at the first hop of a path, when the last of all does."""
+        assert self.conn is not None
+        conn = self.conn.connection()
+        index = conn.path.index
+        for kept, came in zip(conn.path.path_segments[: index + 1], asked.path.path_segments, strict=False):
+            if (kept.name, kept.id) == (came.name, came.id):
+                kept.CopyFrom(came)
+        self.conn = Snapshot.of(conn)
+        caller = expiry(conn.path.path_segments[index - 1]) if index else None
+        return self.expires() if caller is None else caller
+
     def remember(self, call: Call, preferences: bytes, conn: Snapshot) -> None:
         """A request has succeeded: this is what refreshes and closes start from."""
         self.established = True
+        self.taken_up = False
         self.attempts = 0
         self.conn = conn
         self.preferences = preferences
@@ -68,6 +88,10 @@ class Reselecting(Posts[Record]):
     """The events of one connection."""
 
     __slots__ = ()
+
+    def adopt(self) -> None:
+        if not self._record.established:
+            self._record.take_up()
 
     def reselect(self, edit: Edit | None = None, done: Done | None = None, still: Still | None = None) -> None:
         self._turns.post(self._record, Cause.RESELECT, edit, done, still)

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from nsm_sdk.api import Connection
+from nsm_sdk.api import KERNEL, LOCAL, Connection, Mechanism
 from nsm_sdk.core import Runtime, Service
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NsmError
 from nsm_sdk.mechanisms.desired import desired
@@ -65,6 +65,18 @@ class KernelDatapath(Service):
     async def stop(self) -> None:
         """Ends the netlink thread; what is joined stays joined."""
         await self._netlink.aclose()
+
+    def claim(self, connection: str) -> Mechanism | None:
+        """Keeps what is recorded of a connection from the sweep, until it is parted. Returns the far end as a mechanism
+        of its interface and namespace."""
+        record = self._ledger.get(connection)
+        if record is None:
+            return None
+        self._claimed.add(connection)
+        for end in record.ends:
+            if end.role == FAR:
+                return Mechanism(cls=LOCAL, type=KERNEL, parameters={"name": end.name, "inodeURL": end.url})
+        return None
 
     async def join(self, joint: Joint) -> None:
         """Makes interfaces, addresses and routes as wanted, or verifies and repairs them."""

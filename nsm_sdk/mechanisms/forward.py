@@ -2,18 +2,19 @@
 """The forwarder's heart: joins the two legs of a connection once the far side has answered.
 
 Does:  after the next hop has answered, makes the near and the far mechanism one datapath; a refresh verifies and
-       repairs; a close removes. What the far side said is found in FAR_MECHANISM.
+       repairs; a close removes. What the far side said is found in FAR_MECHANISM. What an earlier run has joined is
+       taken up before the next hop is asked.
 Place: behind `Mechanisms(KERNEL=...)` or with nothing in between above TranslateMechanism.
 State: the datapath's; this element has none.
 """
 
 from __future__ import annotations
 
-from nsm_sdk.api import KERNEL, Connection, Mechanism, Request
+from nsm_sdk.api import KERNEL, Connection, Mechanism, Request, State
 from nsm_sdk.core import Call, Element, Next
 from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.mechanisms.ports import Datapath, Joint
-from nsm_sdk.mechanisms.slots import far_mechanism
+from nsm_sdk.mechanisms.slots import FAR_MECHANISM, far_mechanism
 
 
 class KernelForward(Element):
@@ -29,6 +30,8 @@ class KernelForward(Element):
         self.as_they_come = as_they_come
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        if far_mechanism(call) is None:
+            self._take_up(call, request.connection)
         conn = await next.request(call, request)
         far = far_mechanism(call)
         if self.as_they_come and (far is None or not far.type):
@@ -42,6 +45,14 @@ class KernelForward(Element):
             )
         await self.datapath.join(Joint(connection=conn, near=conn.mechanism, far=far))
         return conn
+
+    def _take_up(self, call: Call, conn: Connection) -> None:
+        """What an earlier run of this forwarder has joined stays joined, also if the far side does not answer now; and
+        if it was restarted as well, it is to get the interface that it had."""
+        known = self.datapath.claim(conn.id)
+        if known is not None and conn.state != State.RESELECT_REQUESTED:
+            FAR_MECHANISM.set(call, known.SerializeToString())
+            call.events.adopt()
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
         try:

@@ -145,6 +145,10 @@ class Joint:
 class Datapath(Protocol):
     """Joins the two ends of connections."""
 
+    def claim(self, connection: str) -> Mechanism | None:
+        """Somebody asks for the connection of that id: what an earlier run left of it is no orphan. Returns the far
+        side's mechanism as it was joined; None where nothing is known of the connection."""
+
     async def join(self, joint: Joint) -> None:
         """Makes it so, or verifies and repairs; repeated for every refresh."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nsm_sdk.api import Connection, check_interface_name
+from nsm_sdk.api import Connection, Mechanism, check_interface_name
 from nsm_sdk.mechanisms.ports import Joint
 
 
@@ -20,6 +20,10 @@ class SimulatedDatapath:
 
     def __init__(self) -> None:
         self._joined: set[str] = set()
+
+    def claim(self, connection: str) -> Mechanism | None:
+        """None: nothing is left of an earlier run."""
+        return None
 
     async def join(self, joint: Joint) -> None:
         """Notes the connection; InvalidRequest for an interface name that cannot be."""

@@ -2,8 +2,9 @@
 """Order, rollback and re-entry of registrations.
 
 Does:  lets one event at a time through per name, in order of arrival. A first registration of an endpoint that fails
-       is answered at once and unregistered below. What was registered is remembered: posted refreshes and closes, and
-       unregistrations that bring a name only, start from it.
+       is answered at once and unregistered below, unless the endpoint has been registered before (this hop was
+       restarted since). What was registered is remembered: posted refreshes and closes, and unregistrations that bring
+       a name only, start from it.
 Place: above everything that keeps state for a name; below `UpdatePath` and authorisation, which ask callers only.
 State: one `Record` per name.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import logging
 from typing import ClassVar
 
+from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
 from nsm_sdk.core import (
     NSE,
     Call,
@@ -41,6 +43,11 @@ MOST_BYTES = 256 << 20
 """Bytes of all of them together: 1 KiB each if there are as many as there may be, which is twice the usual."""
 
 
+def been_registered(entry: NetworkService | NetworkServiceEndpoint) -> bool:
+    """Whether an entry that somebody registers has come back from a registry before."""
+    return isinstance(entry, NetworkServiceEndpoint) and entry.HasField("initial_registration_time")
+
+
 class Begin(RegistryElement[E]):
     """Own the registrations that pass here. InvalidRequest for an empty name; Exhausted for more than `most`, or
     more than `most_bytes` of all of them together."""
@@ -67,6 +74,7 @@ class Begin(RegistryElement[E]):
         if record is None:
             record = self._records[name] = Record(self._turns, self._kind, name, call, next)
         handed_over = False
+        again = been_registered(entry)
         try:
             call.state, call.events = record.state, record.events
             if not record.established:
@@ -78,7 +86,7 @@ class Begin(RegistryElement[E]):
             return registered
         except BaseException:
             if not record.established:
-                handed_over = self._finish_later(record, Cause.ROLLBACK) if self._undoes else False
+                handed_over = self._finish_later(record, Cause.ROLLBACK) if self._undoes and not again else False
                 if not handed_over:
                     self._forget(record)
             raise

@@ -59,8 +59,9 @@ class DiscoverForwarder(Element):
             order = self._failures.last(options, call.runtime.clock.now(), [before])
         else:
             order = self._failures.last(options, call.runtime.clock.now())
-            # A manager that was restarted finds in the path whom it had chosen.
-            order.sort(key=lambda option: option.name != before)
+            # A manager that was restarted finds in the path whom it had chosen, and keeps to it as it would have: what
+            # lives there must not be closed because something further on fails.
+            order = [option for option in order if option.name == before] or order
         used, answer = await try_each(call, request, next, order, self._failures, "forwarder")
         self._used.set(call, used)
         return answer

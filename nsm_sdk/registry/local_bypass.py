@@ -16,7 +16,7 @@ from contextlib import aclosing
 from nsm_sdk.api import NetworkServiceEndpoint
 from nsm_sdk.core import Call, Cause, Found, Query, RegistryElement, RegistryNext
 from nsm_sdk.errors import InvalidRequest
-from nsm_sdk.registry.begin import Begin
+from nsm_sdk.registry.begin import Begin, been_registered
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 
@@ -43,10 +43,16 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
                 hint="an endpoint registers with the address where it listens, for example tcp://10.0.0.1:5001",
             )
         # Before it is known below: whoever finds it there must find its own address here. After a failure Begin
-        # unregisters, which must still find it.
+        # unregisters, which must still find it; but not what has been registered before.
+        kept = name in self._own or not been_registered(entry)
         self._own[name] = url
         entry.url = self._manager()
-        registered = await next.register(call, entry)
+        try:
+            registered = await next.register(call, entry)
+        except BaseException:
+            if not kept:
+                self._own.pop(name, None)
+            raise
         registered.url = url
         self._own[registered.name] = url
         return registered

@@ -31,9 +31,13 @@ class RoundRobin(Element):
         if offer is None or call.url:
             return await next.request(call, request)
         turn = self._turn(offer.service) % len(offer.options)
+        anew, before = request.connection.state == State.RESELECT_REQUESTED, _before(request.connection)
         order = self._failures.last(
-            offer.options[turn:] + offer.options[:turn], call.runtime.clock.now(), _left(request.connection)
+            offer.options[turn:] + offer.options[:turn], call.runtime.clock.now(), before if anew else ()
         )
+        if not anew:
+            # The connection lives at one of them, also where this hop was restarted: nobody else is tried.
+            order = [option for option in order if option.name in before][:1] or order
         used, answer = await try_each(
             call, request, next, order, self._failures, f"endpoint of {offer.service!r}", _name_endpoint
         )
@@ -52,8 +56,6 @@ def _name_endpoint(conn: Connection, option: Option) -> None:
     conn.network_service_endpoint_name = option.name
 
 
-def _left(conn: Connection) -> list[str]:
-    """Names of the hops that a connection which selects anew went through before: its endpoint is among them."""
-    if conn.state != State.RESELECT_REQUESTED:
-        return []
+def _before(conn: Connection) -> list[str]:
+    """Names of the hops behind us that a connection went through before: its endpoint is among them."""
     return [hop.name for hop in conn.path.path_segments[conn.path.index + 1 :]]

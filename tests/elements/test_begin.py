@@ -374,3 +374,134 @@ async def test_closing_what_nobody_knows_is_no_error() -> None:
         await bench.close(request_for("unknown").connection)
         assert probe.seen.closes == 1, "elements may still find their things by tag"
         assert not await bench.left()
+
+
+def resumed(*, beyond: int = 1, life: float = 100.0, state: State = State.UP) -> Request:
+    """A request whose path goes on beyond this hop, from a caller whose token lives so long."""
+    request = Request(connection=Connection(id="c1", network_service="ns", state=state))
+    path = request.connection.path
+    path.path_segments.extend([PathSegment(name="caller", id="c0"), PathSegment(name="rig", id="c1")])
+    path.path_segments.extend(PathSegment(name=f"hop-{at}", id=f"h{at}") for at in range(beyond))
+    path.index = 1
+    clock = current_clock()
+    if clock is not None:
+        set_expiry(path.path_segments[0], clock.wall() + life)
+    return request
+
+
+@virtual_time
+async def test_a_failed_request_of_a_connection_that_lives_beyond_undoes_nothing() -> None:
+    held, begin = Holder(), Begin()
+    async with rig(begin, held, FailTimes(1, Unavailable("gone"))) as bench:
+        with pytest.raises(Unavailable, match="gone"):
+            await bench.request(resumed())
+        await settled()
+        assert held.released == 0
+        assert len(begin) == 1, "what the element holds is to be released one day"
+        answer = await bench.request(resumed())
+        assert answer.state == State.UP
+        await bench.close(answer)
+        assert not await bench.left()
+        assert held.released == 1
+
+
+@virtual_time
+@pytest.mark.parametrize("error", [Unavailable("gone"), None], ids=["refused", "cancelled"])
+async def test_what_was_taken_up_ends_with_the_token_of_a_caller_who_never_asks_again(error: NsmError | None) -> None:
+    held, begin, park = Holder(), Begin(), Park()
+    async with rig(begin, held, park, *([FailTimes(3, error)] if error is not None else [])) as bench:
+        clock = current_clock()
+        assert clock is not None
+        for _ in range(3):
+            if error is None:
+                park.hold()
+            with anyio.move_on_after(1.0):
+                with pytest.raises(Unavailable):
+                    await bench.request(resumed(life=60.0))
+                assert error is not None
+            await anyio.sleep(50.0)
+            assert held.released == 0, "each attempt has brought a fresh token"
+        await anyio.sleep(10.0)
+        assert held.released == 1
+        assert len(begin) == 0
+        assert not await bench.left()
+
+
+@virtual_time
+async def test_a_refused_request_of_a_connection_that_lives_beyond_leaves_no_record() -> None:
+    begin = Begin()
+    async with rig(begin, FailTimes(1, Unavailable("gone")), Holder()) as bench:
+        with pytest.raises(Unavailable, match="gone"):
+            await bench.request(resumed())
+        assert len(begin) == 0
+        assert not await bench.left()
+
+
+@virtual_time
+async def test_a_connection_that_selects_anew_lives_nowhere() -> None:
+    held, begin = Holder(), Begin()
+    async with rig(begin, held, FailTimes(2, Unavailable("gone"))) as bench:
+        with pytest.raises(Unavailable, match="gone"):
+            await bench.request(resumed(state=State.RESELECT_REQUESTED))
+        await settled()
+        assert (held.released, len(begin)) == (1, 0)
+        with pytest.raises(Unavailable, match="gone"):
+            await bench.request(resumed())
+        assert (held.released, len(begin)) == (1, 1)
+        await bench.request(resumed(state=State.RESELECT_REQUESTED))
+        assert held.released == 2, "the former was closed first"
+        await bench.close(resumed().connection)
+        assert not await bench.left()
+
+
+def through(hop: str, life: float) -> Request:
+    """A request that comes by `hop`, of a client whose token lives so long."""
+    request = Request(connection=Connection(id="c2", network_service="ns"))
+    path = request.connection.path
+    path.path_segments.extend([PathSegment(name="nsc", id="c0"), PathSegment(name=hop, id=f"{hop}-1")])
+    path.path_segments.add(name="rig", id="c2")
+    path.index = 2
+    clock = current_clock()
+    assert clock is not None
+    for segment in path.path_segments[:2]:
+        set_expiry(segment, clock.wall() + life)
+    return request
+
+
+@virtual_time
+async def test_a_hop_that_a_connection_has_left_cannot_close_it() -> None:
+    held, begin = Holder(), Begin()
+    async with rig(begin, held) as bench:
+        await bench.request(through("forwarder-1", 60.0))
+        late = through("forwarder-1", 60.0).connection
+        await bench.request(through("forwarder-2", 90.0))
+        await bench.close(late)
+        assert (held.released, len(begin)) == (0, 1)
+        # A client that closes by another hop has a fresh token.
+        await bench.close(through("forwarder-3", 95.0).connection)
+        assert (held.released, len(begin)) == (1, 0)
+        await bench.request(through("forwarder-1", 60.0))
+        await bench.close(late)
+        assert (held.released, len(begin)) == (2, 0)
+        assert not await bench.left()
+
+
+class Finder(Element):
+    """Finds what an earlier run has made."""
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        call.events.adopt()
+        return await next.request(call, request)
+
+
+@virtual_time
+async def test_what_an_element_has_found_is_not_undone() -> None:
+    held, begin = Holder(), Begin()
+    async with rig(begin, Finder(), held, FailTimes(1, Unavailable("gone"))) as bench:
+        with pytest.raises(Unavailable, match="gone"):
+            await bench.request(resumed(beyond=0, life=60.0))
+        await anyio.sleep(30.0)
+        assert (held.released, len(begin)) == (0, 1)
+        await anyio.sleep(30.0)
+        assert (held.released, len(begin)) == (1, 0)
+        assert not await bench.left()

@@ -136,6 +136,24 @@ async def test_a_first_registration_that_fails_is_undone() -> None:
 
 
 @virtual_time
+async def test_a_registration_again_that_fails_takes_nothing_away() -> None:
+    """The hop was restarted: what it takes for the first registration is none."""
+    bypass = LocalBypass("tcp://manager:1")
+    async with bench(Begin(NSE), bypass, probe=RegistryFailTimes(1, Unavailable("away"))) as b:
+        again = nse("a", "svc", url="tcp://1:1")
+        again.initial_registration_time.seconds = 5
+        with pytest.raises(Unavailable):
+            await b.register(again)
+        await settled()
+        assert b.verbs() == ["register"]
+        assert len(b.running.find(Begin)) == 0
+        assert bypass.urls() == {}
+        await b.register(again)
+        await b.unregister(again)
+        assert b.verbs() == ["register", "register", "unregister"]
+
+
+@virtual_time
 async def test_a_service_is_not_undone_because_it_is_everybodys() -> None:
     probe: RegistryFailTimes[NetworkService] = RegistryFailTimes(1, Unavailable("gone"))
     role = Role("r", ns=Chain("r", Begin(NS), probe))
