@@ -10,6 +10,7 @@ State: every hop and pod that was made.
 from __future__ import annotations
 
 import logging
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -48,7 +49,8 @@ class Cluster:
     `name`: part of the names of namespaces and sockets, which are unique to the run in any case. `token_life` and
     `registration_life` in seconds; `orphan_timeout`: seconds after which forwarders that were started again remove
     what nobody claims, None: the usual time for programs, never for others. `observe` sees every chain of this
-    process; `settings` (names without `NSM_`) are those of every program.
+    process; `settings` (names without `NSM_`) are those of every program. `keeps_secrets`: hops that are started again
+    derive the same connection ids; without, they are like those of other makers, or in containers without a volume.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Cluster:
         dial_timeout: float | None = None,
         observe: Observer | None = None,
         settings: Mapping[str, str] | None = None,
+        keeps_secrets: bool = True,
     ) -> None:
         self.mode = mode
         self.name = f"{name}-{dice().getrandbits(24):06x}"
@@ -75,6 +78,7 @@ class Cluster:
         self.nodes: dict[str, Node] = {}
         self.field: Field = self._field()
         self._observe = observe
+        self._secrets: dict[str, str] | None = {} if keeps_secrets else None
         self._settings = {key.upper(): value for key, value in (settings or {}).items()}
         self._folder: Path | None = None
         self._registry: Hop | None = None
@@ -184,6 +188,14 @@ class Cluster:
         """Tokens and ways out for a hop of this process."""
         tokens = TokenGenerator(Insecure(role, name), max_lifetime=self.token_life)
         return tokens, Dialer(tokens) if self.dial_timeout is None else Dialer(tokens, dial_timeout=self.dial_timeout)
+
+    def secret(self, name: str) -> str:
+        """From what a hop of this process derives connection ids; empty: from something else after each start."""
+        return "" if self._secrets is None else self._secrets.setdefault(name, secrets.token_hex(32))
+
+    def state_of(self, name: str) -> str:
+        """The folder of what a program keeps for its next start; without secrets one that cannot be made."""
+        return f"/dev/null/{name}" if self._secrets is None else str(self.folder / f"state-{name}")
 
     def address(self, name: str) -> str:
         """Where a hop of that name listens when it starts for the first time."""

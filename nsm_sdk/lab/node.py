@@ -46,7 +46,7 @@ class Node:
     def _manager(self, name: str) -> Hop:
         cluster = self.cluster
         if cluster.mode.programs:
-            settings = {"REGISTRY_URL": cluster.registry.url}
+            settings = {"REGISTRY_URL": cluster.registry.url, "STATE_DIR": cluster.state_of(name)}
             return cluster.program("nsmgr", name, settings)
 
         def build() -> Parts:
@@ -59,6 +59,7 @@ class Node:
                     tokens=tokens,
                     registry=cluster.registry.url,
                     longest=cluster.registration_life,
+                    secret=cluster.secret(name),
                     services=[tokens, dial],
                 )
             )
@@ -90,6 +91,7 @@ class Node:
                     dial=dial,
                     tokens=tokens,
                     datapath=cluster.field.datapath(name, state),
+                    secret=cluster.secret(name),
                     services=[tokens, dial],
                 ),
                 registrant=chains.registrant(name, manager=self.manager.url, dial=dial, services=[tokens, dial]),
@@ -171,6 +173,7 @@ class Node:
                 "NETNS": inside.url.removeprefix("file://"),
                 "DATAPATH": cluster.mode.ground.value,
                 "UNREGISTER_ITSELF": "true",
+                "STATE_DIR": cluster.state_of(name),
             }
             hop = cluster.program("nse", name, settings)
         else:
@@ -205,6 +208,7 @@ class Node:
                 ipam_chain([[one] for one in prefixes]),
                 Mechanisms(KERNEL=KernelServer(namespace=pod.url)),
                 tokens=tokens,
+                secret=cluster.secret(name),
                 services=[tokens, dial],
             )
             return Parts(

@@ -162,8 +162,12 @@ async def test_a_mesh_with_real_packets(tmp_path: Path, spaces: dict[str, str]) 
     instead.spaces = spaces
     *lines, delete_blue, delete_green = commands(MESH, "With real packets")
     async with Terminal(tmp_path) as terminal:
-        # Where it keeps its record is the machine's, not ours.
-        lines = [line + " --set NSM_STATE_DIR=/tmp/state" * ("forwarder" in line) for line in lines]
+        # Where they keep their records is the machine's, not ours.
+        keeping = ("nsmgr", "forwarder", "nse")
+        lines = [
+            line + "".join(f" --set NSM_STATE_DIR=/tmp/state-{role}" for role in keeping if f"run {role}" in line)
+            for line in lines
+        ]
         await follow(terminal, instead, MESH, lines)
         address = await terminal.run(*instead("ip -n green addr"))
         assert await address.ended() == 0

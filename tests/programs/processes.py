@@ -159,7 +159,11 @@ class Mesh:
             case "registry":
                 return {"NSM_LISTEN_ON": self.socket("registry")}
             case "nsmgr":
-                return {"NSM_LISTEN_ON": self.manager, "NSM_REGISTRY_URL": self.socket("registry")}
+                return {
+                    "NSM_LISTEN_ON": self.manager,
+                    "NSM_REGISTRY_URL": self.socket("registry"),
+                    "NSM_STATE_DIR": f"{self.folder}/state-nsmgr",
+                }
             case "forwarder":
                 return {
                     "NSM_LISTEN_ON": self.socket("forwarder"),
@@ -167,7 +171,11 @@ class Mesh:
                     "NSM_STATE_DIR": f"{self.folder}/state",
                 }
             case "nse":
-                return {"NSM_CONNECT_TO": self.manager, "NSM_LISTEN_ON": self.socket("nse")}
+                return {
+                    "NSM_CONNECT_TO": self.manager,
+                    "NSM_LISTEN_ON": self.socket("nse"),
+                    "NSM_STATE_DIR": f"{self.folder}/state-nse",
+                }
             case _:
                 return {
                     "NSM_CONNECT_TO": self.manager,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from nsm_sdk.api import Target
@@ -60,6 +61,24 @@ class Common:
                         "is believed; expected a loopback address such as tcp://127.0.0.1:5001, or "
                         "NSM_ALLOW_INSECURE_LISTEN=true"
                     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembering(Common):
+    """What roles can be told that keep something for their next start."""
+
+    state_dir: str = setting(
+        codecs.FOLDER,
+        "",
+        "folder of what this program keeps for its next start: the secret from which it derives connection ids, and a "
+        "forwarder's records of what it has built",
+        shown="/run/nsm/<name>",
+    )
+
+    @property
+    def state(self) -> Path:
+        """The folder of what is kept."""
+        return Path(self.state_dir or f"/run/nsm/{self.name.replace('/', '_')}")
 
 
 def is_loopback(host: str) -> bool:

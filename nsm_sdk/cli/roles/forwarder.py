@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsm_sdk.api import Target, with_client_info
@@ -22,7 +21,7 @@ from nsm_sdk.cli.roles.common import (
     LISTEN_MEANING,
     MANAGER,
     NO_LABELS,
-    Common,
+    Remembering,
 )
 from nsm_sdk.cli.settings import setting
 
@@ -33,19 +32,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Common):
+class Settings(Remembering):
     """What a forwarder can be told."""
 
     name: str = setting(codecs.NAME, "forwarder", "name of this program in the mesh")
     listen_on: tuple[Target, ...] = setting(codecs.LISTEN, "unix:///listen.on.socket", LISTEN_MEANING)
     connect_to: str = setting(codecs.ADDRESS, MANAGER, CONNECT_MEANING)
     datapath: str = setting(DATAPATH, "kernel", DATAPATH_MEANING)
-    state_dir: str = setting(
-        codecs.FOLDER,
-        "",
-        "folder that records what this forwarder has built, for its next start",
-        shown="/run/nsm/<name>",
-    )
     orphan_timeout: float | None = setting(
         codecs.optional(codecs.DURATION),
         "",
@@ -58,18 +51,15 @@ class Settings(Common):
     dial_timeout: float = setting(codecs.POSITIVE, "750ms", "the longest time to wait for a connection to a peer")
 
     @property
-    def state(self) -> Path:
-        """The folder of the records."""
-        return Path(self.state_dir or f"/run/nsm/{self.name.replace('/', '_')}")
-
-    @property
     def orphans(self) -> float:
         """Seconds after which orphans go."""
         return self.max_token_lifetime if self.orphan_timeout is None else self.orphan_timeout
 
 
-def build(settings: Settings, machine: Mapping[str, str] = NO_LABELS, dialer: Dialer | None = None) -> Role:
-    """The chains."""
+def build(
+    settings: Settings, machine: Mapping[str, str] = NO_LABELS, dialer: Dialer | None = None, secret: str = ""
+) -> Role:
+    """The chains; `secret` makes ids that stay the same over restarts."""
     from nsm_sdk.chains import forwarder
     from nsm_sdk.cli.roles import parts
     from nsm_sdk.mechanisms import Datapath, KernelDatapath, SimulatedDatapath
@@ -91,6 +81,7 @@ def build(settings: Settings, machine: Mapping[str, str] = NO_LABELS, dialer: Di
         dial=dialer,
         tokens=tokens,
         datapath=datapath,
+        secret=secret,
         services=(tokens, dialer),
     )
 
@@ -114,7 +105,7 @@ async def serve(program: Program, settings: Settings) -> None:
         # Managers look for forwarders by the name alone; a registry may refuse the service to a forwarder.
         register_services=False,
     )
-    role = parts.reported(build(settings, program.machine, dialer), program)
+    role = parts.reported(build(settings, program.machine, dialer, parts.kept_secret(settings.state)), program)
     await parts.serve_registered(program, role, settings.listen_on, registration, unregister=False)
 
 

@@ -25,7 +25,7 @@ from nsm_sdk.cli.roles.common import (
     MANAGER,
     NETNS_MEANING,
     NO_LABELS,
-    Common,
+    Remembering,
 )
 from nsm_sdk.cli.settings import setting
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Common):
+class Settings(Remembering):
     """What an endpoint can be told."""
 
     name: str = setting(codecs.NAME, "icmp-server", "name of this program in the mesh")
@@ -72,8 +72,10 @@ def build(
     machine: Mapping[str, str] = NO_LABELS,
     idle: Callable[[], object] = lambda: None,
     dialer: Dialer | None = None,
+    secret: str = "",
 ) -> Role:
-    """The chains; `idle` is called when nobody has needed this endpoint for a while."""
+    """The chains; `idle` is called when no connection has needed this endpoint for a while. `secret` makes ids that
+    stay the same over restarts."""
     from nsm_sdk.api import KERNEL
     from nsm_sdk.chains import nse
     from nsm_sdk.cli.roles import parts
@@ -88,6 +90,7 @@ def build(
         ipam_chain(settings.cidr_prefix, policy=settings.ipam_policy),
         Mechanisms({KERNEL: KernelServer(namespace=settings.netns)}, unasked=settings.datapath == "simulated"),
         tokens=tokens,
+        secret=secret,
         services=(tokens, *([dialer] if dialer is not None else [])),
     )
 
@@ -107,7 +110,8 @@ async def serve(program: Program, settings: Settings) -> None:
         payload=settings.payload,
         register_services=settings.register_service,
     )
-    role = parts.reported(build(settings, program.machine, program.stop, dialer), program)
+    secret = parts.kept_secret(settings.state)
+    role = parts.reported(build(settings, program.machine, program.stop, dialer, secret), program)
     with ExitStack() as stack:
         targets = settings.listen_on or (stack.enter_context(_temporary()),)
         await parts.serve_registered(program, role, targets, registration, unregister=settings.unregister_itself)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from nsm_sdk.api import Target
 from nsm_sdk.cli import codecs
-from nsm_sdk.cli.roles.common import LISTEN_MEANING, MANAGER, NO_LABELS, Common
+from nsm_sdk.cli.roles.common import LISTEN_MEANING, MANAGER, NO_LABELS, Remembering
 from nsm_sdk.cli.settings import setting
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Common):
+class Settings(Remembering):
     """What a manager can be told."""
 
     name: str = setting(codecs.NAME, "nsmgr", "name of this program in the mesh")
@@ -39,8 +39,14 @@ class Settings(Common):
     dial_timeout: float = setting(codecs.POSITIVE, "750ms", "the longest time to wait for a connection to a peer")
 
 
-def build(settings: Settings, machine: Mapping[str, str] = NO_LABELS, url: Callable[[], str] | None = None) -> Role:
-    """The chains; `url` answers where other nodes reach this manager."""
+def build(
+    settings: Settings,
+    machine: Mapping[str, str] = NO_LABELS,
+    url: Callable[[], str] | None = None,
+    secret: str = "",
+) -> Role:
+    """The chains; `url` returns where other nodes reach this manager. `secret` makes ids that stay the same over
+    restarts."""
     from nsm_sdk.chains import nsmgr
     from nsm_sdk.cli.roles import parts
 
@@ -54,6 +60,7 @@ def build(settings: Settings, machine: Mapping[str, str] = NO_LABELS, url: Calla
         registry=settings.registry_url or "",
         forwarder_service=settings.forwarder_network_service_name,
         environment=machine,
+        secret=secret,
         services=(tokens, dialer),
     )
 
@@ -67,5 +74,6 @@ async def serve(program: Program, settings: Settings) -> None:
     def begin(running: Running) -> None:
         where[:] = running.urls
 
-    role = parts.reported(build(settings, program.machine, lambda: parts.public_url(where)), program)
+    secret = parts.kept_secret(settings.state)
+    role = parts.reported(build(settings, program.machine, lambda: parts.public_url(where), secret), program)
     await parts.serve_until_stopped(program, role, settings.listen_on, begin=begin)

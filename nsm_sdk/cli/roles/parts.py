@@ -9,10 +9,15 @@ State: none.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import secrets
 import socket
+import stat
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,7 +26,7 @@ from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Netw
 from nsm_sdk.chains import registrant
 from nsm_sdk.cli.report import Report, ReportOwn, ReportRegistry, entry_facts, facts
 from nsm_sdk.cli.roles.common import Common
-from nsm_sdk.core import NSE, Listen, Query, Role, Running, dice, find_all
+from nsm_sdk.core import NSE, Listen, Query, Role, Running, Secret, dice, find_all
 from nsm_sdk.elements import Begin, Hub
 from nsm_sdk.errors import NsmError
 from nsm_sdk.registry import Begin as BeginRegistration
@@ -40,6 +45,7 @@ LAST_PAUSE = 2.0
 REGISTER_TIME = 15.0
 """Seconds of one try to register."""
 UNREGISTER_TIME = 3.0
+_SECRET_BYTES = 32
 
 
 def pause(failures: int) -> float:
@@ -61,6 +67,61 @@ def tokens(role: str, settings: Common) -> TokenGenerator:
 def dialer(generator: TokenGenerator, timeout: float) -> Dialer:
     """The ways out; `timeout` in seconds for a peer that is not there."""
     return Dialer(generator, dial_timeout=timeout)
+
+
+def kept_secret(folder: Path) -> str:
+    """The secret in `folder` from which a hop derives connection ids: 64 hexadecimal digits in the file `secret`, made
+    when there is none. Where it cannot be kept, or is not to be trusted, one warning, and one for this run only."""
+    path = folder / "secret"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            return _read_secret(path)
+        except FileNotFoundError:
+            _make_secret(path)
+            return _read_secret(path)
+    except (OSError, ValueError) as error:
+        logger.warning(
+            "%s: %s: connections are not recognized after a restart; make NSM_STATE_DIR a folder that this program may "
+            "write, and %s a file that only its user may read",
+            path,
+            getattr(error, "strerror", None) or error,
+            path.name,
+        )
+        return Secret(secrets.token_hex(_SECRET_BYTES))
+
+
+def _read_secret(path: Path) -> str:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            raise ValueError("it is not a file of this program's user")
+        if found.st_mode & 0o077:
+            raise ValueError(f"others may use it: its mode is {stat.S_IMODE(found.st_mode):04o}, expected 0600")
+        data = os.read(handle, 2 * _SECRET_BYTES + 2)
+    finally:
+        os.close(handle)
+    text = data.removesuffix(b"\n").decode("ascii", "replace")
+    if len(text) != 2 * _SECRET_BYTES or not set(text) <= set("0123456789abcdef"):
+        # The content stays out of the message: it may be nearly right.
+        raise ValueError(f"it does not hold {2 * _SECRET_BYTES} hexadecimal digits")
+    return Secret(text)
+
+
+def _make_secret(path: Path) -> None:
+    """Writes a new one, whole or not at all; where another program was quicker, its own stays."""
+    draft = f"{path}.{secrets.token_hex(4)}"
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with open(handle, "w") as file:
+            file.write(secrets.token_hex(_SECRET_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)
 
 
 def listeners(targets: Sequence[Target]) -> list[Listen]:
