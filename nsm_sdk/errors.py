@@ -14,6 +14,7 @@ Does:  names every way in which the SDK fails. Each error says what went wrong (
            |- FailedPrecondition  FAILED_PRECONDITION  the world is not as the request needs it
            |- Unavailable         UNAVAILABLE          nobody answers; trying again may help
            |  |- NoCandidate      UNAVAILABLE          no endpoint fits; tells why each one fell
+           |  |- ConnectionRetired UNAVAILABLE         the peer ended the connection in good order, below the call
            |  `- NotReached       UNAVAILABLE          nobody is there; certainly nobody has looked at the call
            |- DeadlineExceeded    DEADLINE_EXCEEDED    time ran out
            |- Cancelled           CANCELLED            the caller went away
@@ -149,6 +150,14 @@ class NotReached(Unavailable):
 
     Only a transport raises it, and only when it is certain; a call that may have been handled in part is `Unavailable`.
     What a peer answers never becomes `NotReached`: that the peer could not reach somebody is plain `Unavailable` here.
+    """
+
+
+class ConnectionRetired(Unavailable):
+    """The peer ended the connection in good order (GOAWAY without an error) while the call was under way on it.
+
+    Peers and proxies end connections by age, so it says nothing of what the call was about: a stream may be opened
+    again at once, and only if that fails is the peer gone. Only a transport raises it.
     """
 
 

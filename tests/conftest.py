@@ -2,9 +2,10 @@
 """The leak check round every test, and which tests run.
 
 Does:  after each test and the end of its fixtures, nothing may be left that was not there before: asyncio tasks,
-       descriptors, threads, and network interfaces and named namespaces that bear the mark of this run. Tests marked
-       `long` run with `--long`, or when `-m` or a test's own name chooses them. Hypothesis draws the same examples in
-       every run; `--hypothesis-profile=fuzz` draws others, and the end of the run prints how to repeat them.
+       connections (both ends, where both are in this process), descriptors, threads, and network interfaces and named
+       namespaces that bear the mark of this run. Tests marked `long` run with `--long`, or when `-m` or a test's own
+       name chooses them. Hypothesis draws the same examples in every run; `--hypothesis-profile=fuzz` draws others, and
+       the end of the run prints how to repeat them.
 Place: pytest loads it for all tests.
 State: none; what was there before is kept on the test's item.
 
@@ -23,7 +24,7 @@ from collections.abc import AsyncGenerator, Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nsm_sdk.testing import Holdings, settled
+from nsm_sdk.testing import Holdings, connected_sockets, settled
 from nsm_sdk.testing.tasks import lines
 from tests.run import MARK
 
@@ -99,8 +100,11 @@ def _of_grpc(task: asyncio.Task[object]) -> bool:
 
 @pytest.fixture
 async def _no_task_left() -> AsyncGenerator[None, None]:
-    """On the loop of the test itself; holds no scope and no task group."""
-    before = asyncio.all_tasks()
+    """On the loop of the test itself; holds no scope and no task group.
+
+    Connections are looked at here, too: what the loop of a test still knows is closed with it, and nobody would see.
+    """
+    before, sockets = asyncio.all_tasks(), connected_sockets()
     yield
     this = asyncio.current_task()
     left = {task for task in asyncio.all_tasks() - before if task is not this}
@@ -115,6 +119,16 @@ async def _no_task_left() -> AsyncGenerator[None, None]:
         left = {task for task in left if not task.done()}
     if left:
         pytest.fail("tasks left behind: " + "; ".join(lines(left)))
+    for turn in range(_TRIES):
+        if not connected_sockets() - sockets:
+            return
+        # The far end of a connection hears of its end a turn later; grpc.aio closes what it has in its own thread.
+        await settled()
+        if turn:
+            gc.collect()
+            await asyncio.sleep(0.05)
+    if kept := connected_sockets() - sockets:
+        pytest.fail(f"connections left behind: {', '.join(sorted(kept))}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -102,6 +102,11 @@ class Program:
             self._until = time.monotonic() + self.settings.shutdown_timeout
             self._stop.set()
 
+    @property
+    def drain_time(self) -> float:
+        """Seconds for calls of peers that run when the program leaves; then the streams end and the sockets close."""
+        return self.settings.shutdown_timeout - 2 * _reserve(self.settings.shutdown_timeout)
+
     def closing_time(self) -> float:
         """Seconds in which what is open has to be closed."""
         left = self._until - time.monotonic() if self.stopping else self.settings.shutdown_timeout

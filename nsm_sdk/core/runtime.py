@@ -199,7 +199,8 @@ class Runtime:
         self._keeping = False
         self._ending = False
         self._over = False
-        self._at_drain: list[Callable[[], object]] = []
+        self._draining = False
+        self._at_drain: list[tuple[Callable[[], object], Callable[[], Awaitable[None]] | None]] = []
         self._idle = anyio.Event()
         # What `anyio.CancelScope()` makes, without asking each time which event loop runs.
         self._new_scope = type(anyio.CancelScope())
@@ -370,18 +371,29 @@ class Runtime:
         wrapped.__cause__ = error
         return wrapped
 
-    def at_drain(self, fn: Callable[[], object]) -> None:
-        """Run the plain function `fn` when the role begins to shut down."""
-        self._at_drain.append(fn)
+    def at_drain(self, fn: Callable[[], object], settled: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Run the plain function `fn` when the role begins to shut down.
+
+        New calls are taken until `settled` returns, by which an edge waits for callers that have not heard of it yet.
+        """
+        self._at_drain.append((fn, settled))
 
     async def drain(self, seconds: float) -> bool:
-        """Refuse new calls, wait until those that run have ended, then end the streams; False when time ran out."""
-        self.refuse()
-        for fn in self._at_drain:
+        """Wait until callers send no more calls, then until those that run have ended, then end the streams.
+
+        `seconds` is the time for the calls; False when it ran out.
+        """
+        self._draining = True
+        for fn, _ in self._at_drain:
             fn()
         with anyio.move_on_after(seconds):
+            for _, settled in self._at_drain:
+                if settled is not None:
+                    await settled()
+            self.refuse()
             while len(self._calls) > len(self._streams) or self._finishing:
                 await self._one_ends()
+        self.refuse()
         for scope in list(self._streams):
             scope.cancel()
         with anyio.move_on_after(seconds):
@@ -406,7 +418,7 @@ class Runtime:
     @property
     def accepting(self) -> bool:
         """Whether new calls are taken."""
-        return not self._closing
+        return not (self._closing or self._draining)
 
     @property
     def calls(self) -> int:

@@ -22,7 +22,7 @@ from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Sel
 from nsm_sdk.api.limits import SMALL, excess
 from nsm_sdk.core import Call, Runtime, Service
 from nsm_sdk.elements.far import Far
-from nsm_sdk.errors import NsmError, Status
+from nsm_sdk.errors import ConnectionRetired, NsmError, Status
 
 logger = logging.getLogger("nsm_sdk.elements")
 
@@ -183,13 +183,14 @@ class Follower(Service):
         `runtime` is handed in: the task may have its first turn when the follower has stopped already.
         """
         failures = 0
+        reopened = False
         while True:
             try:
                 self._count += 1
                 peer.opened = self._count
                 async with aclosing(self._open(peer, conn_id, runtime)) as stream:
                     async for event in stream:
-                        failures = 0
+                        failures, reopened = 0, False
                         self._event(peer, conn_id, event)
                 error = NsmError("the stream ended", status=Status.UNAVAILABLE)
             except NsmError as raised:
@@ -202,10 +203,14 @@ class Follower(Service):
                 self._tell(peer, conn_id, Heard(News.REFUSED, error=error))
                 await anyio.sleep(REFUSED_PAUSE)
                 continue
-            if not failures:
+            retired = isinstance(error, ConnectionRetired) and not reopened and not failures
+            if retired:
+                # The stream's own connection has come of age; what happened to those that it tells of, a new one says.
+                reopened = True
+            elif not failures:
                 self._tell(peer, conn_id, Heard(News.LOST, error=error))
             pause = min(FIRST_PAUSE * 2**failures, LAST_PAUSE)
-            failures = min(failures + 1, 16)
+            failures = min(failures + (not retired), 16)
             await anyio.sleep(pause * runtime.dice.uniform(0.5, 1.0))
 
     def _open(self, peer: _Peer, conn_id: str, runtime: Runtime) -> AsyncGenerator[ConnectionEvent, None]:

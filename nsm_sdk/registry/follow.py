@@ -19,7 +19,7 @@ from typing import Generic
 import anyio
 
 from nsm_sdk.core import Call, E, Query, RegistryNext, Runtime, find_all
-from nsm_sdk.errors import NsmError
+from nsm_sdk.errors import ConnectionRetired, NsmError
 
 logger = logging.getLogger("nsm_sdk.registry")
 
@@ -91,7 +91,7 @@ class Follow(Generic[E]):
         failures = 0
         while True:
             self._older = set(self.entries)
-            began = self._runtime.clock.now()
+            began, standing = self._runtime.clock.now(), Standing.BROKEN
             try:
                 async with anyio.create_task_group() as tasks:
                     # The order matters little: a Find that overtakes the watch only leaves names to be asked again.
@@ -99,6 +99,9 @@ class Follow(Generic[E]):
                     await self._read()
                     tasks.cancel_scope.cancel()
             except* (NsmError, TimeoutError) as errors:
+                if isinstance(errors.exceptions[0], ConnectionRetired):
+                    # The registry is there; only the connection below the stream has come of age.
+                    standing = Standing.READING
                 # Once per outage is news; the attempts to end it are not.
                 level = logging.DEBUG if self.standing is Standing.BROKEN else logging.INFO
                 what = _what(self.query)
@@ -107,7 +110,7 @@ class Follow(Generic[E]):
                 logger.exception("%s: watching %r failed", self._runtime.name, _what(self.query), exc_info=errors)
             if self._runtime.clock.now() - began >= LASTING:
                 failures = 0
-            self._stand(Standing.BROKEN)
+            self._stand(standing)
             pause = min(FIRST_PAUSE * 2 ** min(failures, 16), LAST_PAUSE)
             await anyio.sleep(pause * self._runtime.dice.uniform(0.5, 1.0))
             failures += 1

@@ -14,7 +14,7 @@ from nsm_sdk.testing.contract import check_element
 from nsm_sdk.testing.doubles import Answer, FailTimes, Gate, Lose, Park, Probe
 from nsm_sdk.testing.faults import Ended, Fault, Faults, explore, fault_points
 from nsm_sdk.testing.guard import VirtualTimeError
-from nsm_sdk.testing.leaks import LASTING_THREADS, Holdings
+from nsm_sdk.testing.leaks import LASTING_THREADS, Holdings, connected_sockets
 from nsm_sdk.testing.loopback import Loopback, Onward, loopback
 from nsm_sdk.testing.points import POINTS
 from nsm_sdk.testing.rig import Driven, Left, Rig, drive, rig, with_begin
@@ -69,6 +69,7 @@ __all__ = [
     "bind_registry",
     "bind_watch",
     "check_element",
+    "connected_sockets",
     "current_clock",
     "drive",
     "explore",

@@ -15,15 +15,17 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from weakref import WeakSet
 
 from nsm_sdk.api import Method, Target
-from nsm_sdk.core import Bound, Call, Listen, Served, Service
+from nsm_sdk.core import Bound, Call, Listen, Runtime, Served, Service
 from nsm_sdk.transport import grpc_listen, inproc
 from nsm_sdk.transport.grpc_client import GrpcCarrier
 from nsm_sdk.transport.http2 import listening as http2_listening
 from nsm_sdk.transport.http2.carrier import SocketCarrier
+from nsm_sdk.transport.http2.client import ClientConnection
+from nsm_sdk.transport.http2.connection import Connections
 from nsm_sdk.transport.inproc import InprocCarrier
 from nsm_sdk.transport.metadata import TokenSource
 from nsm_sdk.transport.offers import Extra, reach
-from nsm_sdk.transport.settings import DIAL_TIMEOUT, MAX_MESSAGE, PING_EVERY, ChannelSettings
+from nsm_sdk.transport.settings import DIAL_TIMEOUT, GRACE, MAX_MESSAGE, PING_EVERY, ChannelSettings
 
 _Carrier = GrpcCarrier | SocketCarrier | InprocCarrier
 
@@ -84,6 +86,7 @@ class Dialer(Service):
         self._urls: dict[str, Target] = {}
         # Also those that have left the pool while somebody kept a Bound.
         self._carriers: WeakSet[_Carrier] = WeakSet()
+        self._connections: Connections[ClientConnection] = Connections()
 
     def __call__(self, url: str) -> Bound:
         """What the peer at `url` offers; `InvalidRequest` for a malformed URL. The first call connects."""
@@ -102,12 +105,22 @@ class Dialer(Service):
         """Whether the peer takes calls, by its health service; `NotFound` for a service that it does not have."""
         return await self._peer(url)[0].healthy(call, service)
 
+    async def start(self, runtime: Runtime) -> None:
+        self._connections.over = False
+
+    async def release(self) -> None:
+        # What a task of the last role dials from here on would never be closed.
+        self._connections.over = self._starts == 1
+        await super().release()
+
     async def stop(self) -> None:
         """Close all connections; a dialer that is used again opens new ones."""
+        carriers = list(self._carriers)
         self._pool.clear()
         self._urls.clear()
-        for carrier in list(self._carriers):
+        for carrier in carriers:
             await carrier.close()
+        await self._connections.close(GRACE)
 
     @property
     def connections(self) -> int:
@@ -127,8 +140,11 @@ class Dialer(Service):
             if target.network == "inproc":
                 carrier = InprocCarrier(target, self._tokens, self._settings)
             else:
-                make = GrpcCarrier if self._adapter == "grpcio" else SocketCarrier
-                carrier = make(target, self._tokens, self._settings)
+                carrier = (
+                    GrpcCarrier(target, self._tokens, self._settings)
+                    if self._adapter == "grpcio"
+                    else SocketCarrier(target, self._tokens, self._settings, self._connections)
+                )
             self._carriers.add(carrier)
             found = self._pool[target] = (carrier, reach(carrier))
             self._evict()

@@ -24,6 +24,9 @@ of its connections."""
 DIAL_TIMEOUT = 1.0
 """Seconds in which a peer has to answer a connection attempt."""
 
+GRACE = 0.25
+"""Seconds for what is on its way when a connection ends in good order; calls have been drained before."""
+
 PING_EVERY = 330.0
 """Seconds between keepalive pings of a client. Go servers hang up on clients that ping within 5 minutes."""
 

@@ -22,10 +22,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from nsm_sdk.testing import connected_sockets
 from tests.run import unique
 
 NSM = (sys.executable, "-m", "nsm_sdk.cli.main")
 Line = dict[str, Any]
+_EACH = 2
+"""Connections that one program opens to another at most: its role's, and those of its registrations."""
+_TRIES = 40
 PATIENCE = 60.0
 """Seconds after which a wait is given up, so that the failure can tell what was printed."""
 
@@ -47,6 +51,8 @@ class Process:
         """Everything on stdout so far."""
         self._process = process
         self._at = 0
+        self._own = 8
+        self._frozen = False
         self._log = folder
         assert process.stdout is not None
         self._stdout = process.stdout
@@ -81,6 +87,8 @@ class Process:
         """The ready line; it must be the first."""
         line = await self.event("ready")
         assert self.lines[0] is line
+        # Before anybody else can know of it; the event loop and the signals have pairs of their own.
+        self._own = len(connected_sockets(self.pid))
         return line
 
     @property
@@ -90,6 +98,7 @@ class Process:
 
     def send(self, number: int) -> None:
         """Send a signal to this process alone."""
+        self._frozen = number == signal.SIGSTOP or (self._frozen and number != signal.SIGCONT)
         self._process.send_signal(number)
 
     async def ended(self) -> int:
@@ -110,6 +119,23 @@ class Process:
     def events(self, kind: str) -> list[Line]:
         """The lines of that kind that have been read."""
         return [line for line in self.lines if line["event"] == kind]
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not been seen to end."""
+        return self._process.returncode is None
+
+    async def strangers(self, among: Sequence[Process]) -> str:
+        """Connections of this process that none of the others can be the far end of; empty where all is well."""
+        if not self.running or self._frozen:
+            return ""
+        for _ in range(_TRIES):
+            most = self._own + 2 * _EACH * sum(one.running for one in among if one is not self)
+            found = connected_sockets(self.pid)
+            if len(found) <= most:
+                return ""
+            await asyncio.sleep(0.05)
+        return f"{len(found)} connections, {most} at most"
 
     async def put_down(self) -> None:
         """End it for certain."""
@@ -138,12 +164,17 @@ class Mesh:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        left = []
         for process in reversed(self.processes):
+            if error is None and (found := await process.strangers(self.processes)):
+                left.append(f"{process.role} {process.pid} holds {found}")
             await process.put_down()
         if error is not None:
             for process in self.processes:
                 error.add_note(f"-- {process.role} {process.pid}: {process.lines[-5:]}\n{process.stderr[-1500:]}")
         shutil.rmtree(self.folder)
+        if left:
+            raise AssertionError(f"connections left behind: {'; '.join(left)}")
 
     def socket(self, name: str) -> str:
         """The URL of a socket in the folder."""

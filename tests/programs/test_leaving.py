@@ -9,9 +9,13 @@ import signal
 import socket
 from pathlib import Path
 
+import anyio
 import pytest
 
-from tests.programs.processes import NSM, Mesh, environment
+from nsm_sdk.api import NetworkServiceEndpoint
+from nsm_sdk.core import Role
+from nsm_sdk.transport import Dialer
+from tests.programs.processes import NSM, PATIENCE, Mesh, environment
 
 ROLES = ("registry", "nsmgr", "forwarder", "nse", "nsc")
 
@@ -67,6 +71,40 @@ async def test_all_leave_when_the_registry_is_dead() -> None:
         await registry.kill()
         for process in (nsc, nse, forwarder, nsmgr):
             assert await process.stop() == 0
+
+
+async def test_sixteen_callers_lose_nothing_while_a_registry_is_replaced() -> None:
+    """SIGTERM, and another one at the same address: who calls all the time notices a pause."""
+    dialer, url = Dialer(dial_timeout=PATIENCE), ""
+    async with Mesh() as mesh, Role("client", services=[dialer]).serving() as client:
+        url = mesh.socket("registry")
+        done: dict[int, int] = {}
+        over = False
+        changed = asyncio.Event()
+
+        async def caller(number: int) -> None:
+            nse = dialer(url).nse
+            assert nse is not None
+            while not over:
+                entry = NetworkServiceEndpoint(name=f"nse-{number}", network_service_names=["s"], url="unix:///x")
+                await nse.register(client.call(timeout=PATIENCE), entry)
+                done[number] = done.get(number, 0) + 1
+                changed.set()
+
+        async with anyio.create_task_group() as tasks:
+            for registry in range(3):
+                process = await mesh.start("registry")
+                await process.ready()
+                if not registry:
+                    for number in range(16):
+                        tasks.start_soon(caller, number)
+                done.clear()
+                while len(done) < 16 or min(done.values()) < 3:
+                    changed.clear()
+                    await changed.wait()
+                over = registry == 2
+                if not over:
+                    assert await process.stop() == 0
 
 
 async def test_a_port_in_use_is_told_without_a_ready_line() -> None:

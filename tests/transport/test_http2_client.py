@@ -151,7 +151,6 @@ OF_A_CALL: dict[str, tuple[Callable[[Raw, int], bytes], type[NsmError], str]] = 
     ),
     "reset: cancelled": (reset(Code.CANCEL), Cancelled, "reset"),
     "reset: calm": (reset(Code.ENHANCE_YOUR_CALM), Exhausted, "reset"),
-    "reset: refused": (reset(Code.REFUSED_STREAM), NotReached, "no more calls"),
     "reset: unknown": (reset(4711), Internal, "reset"),
 }
 
@@ -201,14 +200,14 @@ async def test_a_server_that_breaks_the_protocol_is_called_anew(what: str, tmp_p
     assert connections == 2
 
 
-async def test_calls_that_a_leaving_server_does_not_take_have_not_reached_it(tmp_path: Path) -> None:
+async def test_calls_that_a_leaving_server_does_not_take_are_made_again(tmp_path: Path) -> None:
     connections = 0
 
     async def behave(raw: Raw) -> None:
         nonlocal connections
         connections += 1
         if connections > 1:
-            await answering(well)(raw)
+            await answering(well, well)(raw)
             return
         await raw.until(frames.DATA, 1)
         await raw.until(frames.DATA, 3)
@@ -220,9 +219,18 @@ async def test_calls_that_a_leaving_server_does_not_take_have_not_reached_it(tmp
 
     async with against(tmp_path, behave) as (client, far):
         first, second = (asyncio.ensure_future(ask(client, far)) for _ in range(2))
-        with pytest.raises(NotReached, match="bye"):
-            await second
+        assert await second == Connection()
         assert await first == Connection()
+        assert connections == 2
+        assert await ask(client, far) == Connection()
+
+
+async def test_a_call_that_is_refused_is_made_once_more(tmp_path: Path) -> None:
+    refuse = reset(Code.REFUSED_STREAM)
+    async with against(tmp_path, answering(refuse, well, refuse, refuse, well)) as (client, far):
+        assert await ask(client, far) == Connection()
+        with pytest.raises(NotReached, match="no more calls"):
+            await ask(client, far)
         assert await ask(client, far) == Connection()
 
 

@@ -146,7 +146,7 @@ async def serve_until_stopped(
     begin: Callable[[Running], object] | None = None,
 ) -> None:
     """Serve `role`, print the ready line, and come back when the program is told to leave."""
-    async with role.serving(listen=listeners(targets), drain=program.settings.shutdown_timeout / 5) as running:
+    async with role.serving(listen=listeners(targets), drain=program.drain_time) as running:
         if begin is not None:
             begin(running)
         tell(program, running)
@@ -257,7 +257,7 @@ async def serve_registered(
     """Serve `role` and keep it registered until the program is told to leave."""
     async with (
         registration.role.serving(drain=0.1) as registering,
-        role.serving(listen=listeners(targets), drain=program.settings.shutdown_timeout / 5) as running,
+        role.serving(listen=listeners(targets), drain=program.drain_time) as running,
     ):
         tell(program, running)
 

@@ -20,10 +20,19 @@ import anyio
 
 from nsm_sdk.api import Message
 from nsm_sdk.core import Call
-from nsm_sdk.errors import Cancelled, DeadlineExceeded, Exhausted, Internal, InvalidRequest, NsmError, Unimplemented
+from nsm_sdk.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Exhausted,
+    Internal,
+    InvalidRequest,
+    NsmError,
+    Unavailable,
+    Unimplemented,
+)
 from nsm_sdk.transport.health import CHECK
 from nsm_sdk.transport.http2.frames import Broken, Code
-from nsm_sdk.transport.http2.headers import binary_text, message_text, metadata_of, read_timeout
+from nsm_sdk.transport.http2.headers import Fixed, binary_text, message_text, metadata_of, read_timeout
 from nsm_sdk.transport.http2.health import WATCH
 from nsm_sdk.transport.http2.stream import Stream
 from nsm_sdk.transport.metadata import checked
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
 
 
 _HEADERS: Final = ((":status", "200"), ("content-type", "application/grpc"))
+_PLAIN: Final = (*_HEADERS, ("grpc-accept-encoding", "identity"))
 _OK: Final = (("grpc-status", "0"),)
 
 
@@ -44,6 +54,8 @@ class ServerStream(Stream):
 
     __slots__ = (
         "_deadline",
+        "_encoding",
+        "_incoming",
         "_messages",
         "_metadata",
         "_offer",
@@ -67,6 +79,8 @@ class ServerStream(Stream):
         self._scope: anyio.CancelScope | None = None
         self._reader: asyncio.Future[None] | None = None
         self._watching = False
+        self._encoding = ""
+        self._incoming = False
 
     # --- what arrives
 
@@ -87,6 +101,7 @@ class ServerStream(Stream):
                 self.refuse(InvalidRequest("malformed grpc-timeout", element="transport"))
                 return
             self._deadline = asyncio.get_running_loop().time() + seconds
+        self._encoding = fields.get("grpc-encoding", "")
         self._metadata = metadata_of(fields)
         self._offer = self.conn.offers.get(path)
         if self._offer is None and path not in (CHECK, WATCH):
@@ -102,7 +117,11 @@ class ServerStream(Stream):
             return
         if self._offer is not None and self._offer.exchange is not None:
             self._launch()
-        elif self.ended:
+            return
+        if self._offer is not None:
+            self._incoming = True
+            self.conn.incoming += 1
+        if self.ended:
             self.finished()
 
     def headers(self, fields: dict[str, str], end: bool) -> None:
@@ -133,6 +152,17 @@ class ServerStream(Stream):
         else:
             self.refuse(Unimplemented(text, element="transport"))
 
+    def compressed(self) -> None:
+        encoding = f" with {self._encoding[:40]!r}" if self._encoding else ""
+        self.refuse(
+            Unimplemented(
+                f"a message is compressed{encoding}, which is not understood here",
+                element="transport",
+                hint="send messages without compression",
+            ),
+            _PLAIN,
+        )
+
     def gone(self, text: str, code: int | None, *, handled: bool = True) -> None:
         self.ended = self.sent = True
         self.leave()
@@ -141,6 +171,7 @@ class ServerStream(Stream):
 
     def leave(self) -> None:
         super().leave()
+        self._arrived()
         if self._watching:
             self._watching = False
             self.conn.health.unwatch(self._tell)
@@ -148,8 +179,15 @@ class ServerStream(Stream):
 
     # --- what is answered
 
-    def refuse(self, error: NsmError) -> None:
-        """End the call with an error."""
+    def cut_off(self) -> None:
+        """The hop stops: what is no task of the role ends here."""
+        if self._scope is None:
+            what = self._offer.method.name if self._offer is not None else "health"
+            hop = self.conn.served.runtime.name
+            self.refuse(Unavailable(f"{what}: shutting down", hop=hop, hint="call again when the hop is back"))
+
+    def refuse(self, error: NsmError, headers: Fixed = _HEADERS) -> None:
+        """End the call with an error; `headers` go before it where none have gone yet."""
         if self.id not in self.conn.streams:
             return
         if self._scope is not None:
@@ -161,7 +199,13 @@ class ServerStream(Stream):
         # gets whole, because an error in the middle of a message is none.
         while len(self.pending) > self.cut:
             self.pending.pop()
-        self.trailers(() if self._opened else _HEADERS, varying)
+        self.trailers(() if self._opened else headers, varying)
+
+    def _arrived(self) -> None:
+        if self._incoming:
+            self._incoming = False
+            self.conn.incoming -= 1
+            self.conn.among.changed()
 
     def _launch(self) -> None:
         runtime, offer = self.conn.served.runtime, self._offer
@@ -180,6 +224,7 @@ class ServerStream(Stream):
             return
         self._scope = scope
         self.conn.running += 1
+        self._arrived()
         result.add_done_callback(self._done)
 
     def _done(self, result: asyncio.Future[None]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nsm_sdk.api import Method
 from nsm_sdk.core import Call
-from nsm_sdk.errors import DeadlineExceeded, Exhausted, Internal, NotReached, Status, Unavailable
+from nsm_sdk.errors import ConnectionRetired, DeadlineExceeded, Exhausted, Internal, NotReached, Status, Unavailable
 from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.frames import Broken, Code
 from nsm_sdk.transport.http2.headers import (
@@ -62,8 +62,11 @@ class ClientStream(Stream):
         "opened",
         "over",
         "path",
+        "taken",
         "url",
     )
+
+    connection: ClientConnection
 
     def __init__(
         self, connection: ClientConnection, call: Call, method: Method[Any, Any] | None, path: str, url: str
@@ -78,6 +81,8 @@ class ClientStream(Stream):
         """The headers of the answer."""
         self.opened = False
         """Whether they have come."""
+        self.taken = False
+        """Whether somebody waits for it."""
         self.over = False
         """Whether nothing more will come."""
         self._error: Exception | None = None
@@ -187,7 +192,30 @@ class ClientStream(Stream):
         else:
             self.fail(Internal(f"{self.url}: {text}", hop=self._hop))
 
+    def compressed(self) -> None:
+        encoding = self.answered.get("grpc-encoding", "")
+        how = f" with {clean(encoding, 40)!r}" if encoding else ""
+        self.fail(
+            Internal(
+                f"{self.url}: a message is compressed{how}, which was not agreed",
+                hop=self._hop,
+                hint="let the peer, or the proxy before it, answer without compression",
+            )
+        )
+
     def gone(self, text: str, code: int | None, *, handled: bool = True) -> None:
+        if code == Code.CANCEL and self.call.runtime.clock.now() >= self.call.deadline:
+            # The peer's clock has just overtaken our own timer.
+            self._late()
+            return
+        connection = self.connection
+        if connection.retired and handled and code in (None, Code.NO_ERROR, Code.CANCEL):
+            self.fail(
+                ConnectionRetired(
+                    f"{self.url}: the peer ended the connection: {clean(text)}", hop=self._hop, hint="call again"
+                )
+            )
+            return
         if code is not None:
             status = _RESETS.get(Code(code), Status.INTERNAL) if code in Code._value2member_map_ else Status.INTERNAL
             handled = code != Code.REFUSED_STREAM

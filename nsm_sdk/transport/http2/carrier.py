@@ -17,9 +17,11 @@ import anyio
 
 from nsm_sdk.api import Message, Method, Target
 from nsm_sdk.core import Call
-from nsm_sdk.errors import DeadlineExceeded
+from nsm_sdk.errors import DeadlineExceeded, NotReached
 from nsm_sdk.transport import health
 from nsm_sdk.transport.http2.calling import ClientStream
+from nsm_sdk.transport.http2.client import ClientConnection
+from nsm_sdk.transport.http2.connection import Connections
 from nsm_sdk.transport.http2.connector import Connector
 from nsm_sdk.transport.metadata import TokenSource, outgoing
 from nsm_sdk.transport.offers import answered
@@ -29,16 +31,28 @@ from nsm_sdk.transport.settings import ChannelSettings
 class SocketCarrier:
     """Calls to one peer over one connection."""
 
-    def __init__(self, target: Target, tokens: TokenSource | None, settings: ChannelSettings) -> None:
+    def __init__(
+        self,
+        target: Target,
+        tokens: TokenSource | None,
+        settings: ChannelSettings,
+        among: Connections[ClientConnection],
+    ) -> None:
         self.url = target.url
         self.active = 0
         """Calls that are running."""
         self._tokens = tokens
-        self._connector = Connector(target, settings)
+        self._connector = Connector(target, settings, among)
 
     async def unary(self, method: Method[Any, Any], call: Call, request: Message) -> Any:
-        stream = await self._begin(method, method.path, call, request.SerializeToString())
+        sent = request.SerializeToString()
+        stream = await self._begin(method, method.path, call, sent)
         try:
+            raw = await stream.one()
+        except NotReached:
+            # The peer has just left, or taken too much: it has not looked at the call.
+            self._end(stream)
+            stream = await self._begin(method, method.path, call, sent)
             raw = await stream.one()
         finally:
             self._end(stream)
@@ -48,10 +62,17 @@ class SocketCarrier:
         return answered(method, raw, self.url)
 
     async def stream(self, method: Method[Any, Any], call: Call, request: Message) -> AsyncGenerator[Any, None]:
-        stream = await self._begin(method, method.path, call, request.SerializeToString())
-        async with aclosing(self._read(stream, method)) as responses:
-            async for item in responses:
-                yield item
+        sent = request.SerializeToString()
+        for again in (False, True):
+            stream = await self._begin(method, method.path, call, sent)
+            try:
+                async with aclosing(self._read(stream, method)) as responses:
+                    async for item in responses:
+                        yield item
+                return
+            except NotReached:
+                if again or stream.opened:
+                    raise
 
     async def exchange(
         self, method: Method[Any, Any], call: Call, requests: AsyncIterable[Any]
@@ -143,9 +164,12 @@ class SocketCarrier:
         except BaseException:
             stream.stop()
             raise
+        stream.taken = True
         self.active += 1
         return stream
 
     def _end(self, stream: ClientStream) -> None:
-        self.active -= 1
-        stream.stop()
+        if stream.taken:
+            stream.taken = False
+            self.active -= 1
+            stream.stop()

@@ -17,7 +17,8 @@ from typing import Final
 from nsm_sdk.errors import Exhausted
 from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.calling import ClientStream
-from nsm_sdk.transport.http2.connection import Connection
+from nsm_sdk.transport.http2.connection import Connection, Connections
+from nsm_sdk.transport.http2.frames import Code
 from nsm_sdk.transport.http2.headers import (
     Fixed,
     Pairs,
@@ -32,8 +33,20 @@ AGENT: Final = "nsm-sdk-python"
 class ClientConnection(Connection["ClientStream"]):
     """Our side of a connection to a peer. `settled` is called once: the peer is there (""), or why it is not."""
 
-    def __init__(self, authority: str, *, max_message: int, ping_every: float, settled: Callable[[str], None]) -> None:
-        super().__init__(max_message=max_message, ping_every=ping_every)
+    def __init__(
+        self,
+        authority: str,
+        among: Connections[ClientConnection],
+        *,
+        max_message: int,
+        ping_every: float,
+        settled: Callable[[str], None],
+    ) -> None:
+        super().__init__(among, max_message=max_message, ping_every=ping_every)
+        self.goodbye = ""
+        """What the peer said when it announced the end of the connection."""
+        self.retired = False
+        """Whether it gave no error as its reason."""
         self._authority = authority
         self._settled: Callable[[str], None] | None = settled
         self._next = 1
@@ -57,13 +70,21 @@ class ClientConnection(Connection["ClientStream"]):
     def opened(self, id: int, fields: dict[str, str], end: bool) -> None:
         self._known(id)
 
-    def told_to_leave(self, last: int, text: str) -> None:
+    def leave(self) -> None:
+        self.close()
+
+    def told_to_leave(self, last: int, code: int, text: str) -> None:
+        self.goodbye, self.retired = text, code == Code.NO_ERROR
         for stream in list(self.streams.values()):
             if stream.id > last:
                 stream.gone(text, None, handled=False)
         self._leave_if_unused()
 
+    def broken(self, text: str) -> None:
+        super().broken(f"{text}: {self.goodbye}" if self.goodbye else text)
+
     def ended(self) -> None:
+        super().ended()
         self._settle("the peer does not speak HTTP/2, or closed the connection")
         self._let_in()
 

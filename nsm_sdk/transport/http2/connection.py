@@ -8,9 +8,13 @@ State: streams, windows, the peer's table, a header block that is half read.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from abc import abstractmethod
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+import anyio
 
 from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.frames import Broken, Code
@@ -20,6 +24,7 @@ from nsm_sdk.transport.http2.wire import Wire
 from nsm_sdk.transport.settings import MAX_METADATA
 
 S = TypeVar("S", bound=Stream)
+C = TypeVar("C", bound="Connection[Any]")
 
 ROOM: Final = 8 << 20
 """Bytes that a peer may have on their way on one connection. Streams have windows of their own, so it is never the
@@ -28,14 +33,62 @@ ASSEMBLING: Final = 4
 """How many messages of the largest size may be arriving at once on one connection."""
 TOO_LARGE: Final = 4
 """How many times the metadata allowed ends the connection of a peer that sends it; less ends only the call."""
+GIVEN_UP: Final = 1.0
+"""Seconds that the event loop gets to close a socket that was broken."""
 _SHARE: Final = 64 << 10
+
+
+class Connections(Generic[C]):
+    """The open connections of one listener, or of one dialer.
+
+    They are held here and nowhere else for certain: whoever opened one may be gone before it is closed.
+    """
+
+    def __init__(self) -> None:
+        self.open: set[C] = set()
+        self.over = False
+        """Whether new ones are broken off at once."""
+        self._changed: asyncio.Event | None = None
+
+    def add(self, connection: C) -> None:
+        """One has a socket."""
+        self.open.add(connection)
+        if self.over:
+            connection.abort("the hop was stopped")
+
+    def discard(self, connection: C) -> None:
+        """One has closed."""
+        self.open.discard(connection)
+        self.changed()
+
+    def changed(self) -> None:
+        """Let those who wait look again."""
+        if self._changed is not None:
+            self._changed.set()
+
+    async def until(self, done: Callable[[], bool], seconds: float = math.inf) -> None:
+        """Wait until `done()`, at most that long; it is asked again at each change."""
+        with anyio.move_on_after(seconds):
+            while not done():
+                self._changed = asyncio.Event()
+                await self._changed.wait()
+
+    async def close(self, grace: float) -> None:
+        """End them all: what is on its way gets `grace` seconds; without them they break at once."""
+        for connection in list(self.open):
+            connection.leave() if grace else connection.abort("the hop was stopped")
+        for seconds in (grace, GIVEN_UP):
+            await self.until(lambda: not self.open, seconds)
+            for connection in list(self.open):
+                connection.abort("the hop was stopped")
 
 
 class Connection(Wire, Generic[S]):
     """Either end."""
 
-    def __init__(self, *, max_message: int, ping_every: float) -> None:
+    def __init__(self, among: Connections[Any], *, max_message: int, ping_every: float) -> None:
         super().__init__(ping_every=ping_every)
+        self.among = among
         self.max_message = max_message
         self.streams: dict[int, S] = {}
         self.blocked: dict[Stream, None] = {}
@@ -66,8 +119,15 @@ class Connection(Wire, Generic[S]):
     def introduced(self) -> None:
         """The peer's settings have come."""
 
-    def told_to_leave(self, last: int, text: str) -> None:
+    @abstractmethod
+    def leave(self) -> None:
+        """End in good order."""
+
+    def told_to_leave(self, last: int, code: int, text: str) -> None:
         """The peer will end the connection, and handles no stream after `last`."""
+
+    def pinged_back(self, payload: bytes) -> None:
+        """The peer has answered a ping."""
 
     @staticmethod
     def terms(own: dict[int, int]) -> bytes:
@@ -77,6 +137,14 @@ class Connection(Wire, Generic[S]):
         )
 
     # --- what the socket says
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Introduce ourselves."""
+        super().connection_made(transport)
+        self.among.add(self)
+
+    def ended(self) -> None:
+        self.among.discard(self)
 
     def broken(self, text: str) -> None:
         for stream in list(self.streams.values()):
@@ -142,12 +210,14 @@ class Connection(Wire, Generic[S]):
         elif kind == frames.PING:
             if id or len(payload) != 8:
                 raise Broken(Code.FRAME_SIZE_ERROR if len(payload) != 8 else Code.PROTOCOL_ERROR, "no ping")
-            if not flags & frames.ACK:
+            if flags & frames.ACK:
+                self.pinged_back(payload)
+            else:
                 self.write(frames.frame(frames.PING, frames.ACK, 0, payload))
         elif kind == frames.GOAWAY:
             last, code, text = frames.read_goaway(payload)
             self.leaving = True
-            self.told_to_leave(last, f"GOAWAY: {_name(code)} {text}".strip())
+            self.told_to_leave(last, code, f"GOAWAY: {_name(code)} {text}".strip())
         elif kind == frames.PUSH_PROMISE:
             raise Broken(Code.PROTOCOL_ERROR, "nobody may push")
         # Unknown kinds are to be ignored; priorities are without effect.

@@ -18,6 +18,7 @@ from nsm_sdk.api import Target
 from nsm_sdk.core import Call
 from nsm_sdk.errors import NotReached
 from nsm_sdk.transport.http2.client import ClientConnection
+from nsm_sdk.transport.http2.connection import Connections
 from nsm_sdk.transport.settings import BACKOFF, ChannelSettings
 
 ATTEMPT = 1.0
@@ -27,13 +28,14 @@ ATTEMPT = 1.0
 class Connector:
     """Keeps at most one connection, and at most one attempt."""
 
-    def __init__(self, target: Target, settings: ChannelSettings) -> None:
+    def __init__(self, target: Target, settings: ChannelSettings, among: Connections[ClientConnection]) -> None:
         self.connection: ClientConnection | None = None
         """The last one; it may have closed."""
         self._former: list[ClientConnection] = []
         """Those that take no more calls, while calls are running on them."""
         self._target = target
         self._settings = settings
+        self._among = among
         self._waiting: dict[asyncio.Future[bool], bool] = {}
         """Whether each of those who wait for an attempt waits for more of them."""
         self._dialing: anyio.CancelScope | None = None
@@ -124,6 +126,7 @@ class Connector:
             target, settings = self._target, self._settings
             connection = ClientConnection(
                 target.address if target.host else f"localhost:{target.port}" if target.port else "localhost",
+                self._among,
                 max_message=settings.max_message,
                 ping_every=settings.ping_every,
                 settled=settle,
@@ -142,6 +145,8 @@ class Connector:
             if not self._why and made[0].usable:
                 self._retire()
                 self.connection = made.pop()
+            elif not self._why:
+                self._why = made[0].goodbye
         finally:
             for connection in made:
                 connection.give_up()

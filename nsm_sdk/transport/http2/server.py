@@ -12,12 +12,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-import anyio
-
 from nsm_sdk.core import Peer, Served
 from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.answering import ServerStream
-from nsm_sdk.transport.http2.connection import Connection
+from nsm_sdk.transport.http2.connection import Connection, Connections
 from nsm_sdk.transport.http2.frames import Broken, Code
 from nsm_sdk.transport.http2.health import Health
 from nsm_sdk.transport.http2.stream import Stream
@@ -26,62 +24,39 @@ from nsm_sdk.transport.settings import MAX_STREAMS
 
 PING_EVERY: Final = 300.0
 """Seconds of silence after which a caller is pinged."""
-GIVEN_UP: Final = 1.0
-"""Seconds that the event loop gets to close a socket that was broken."""
-
-
-class Connections:
-    """The connections of one listener."""
-
-    def __init__(self) -> None:
-        self._open: set[ServerConnection] = set()
-        self._stopping = False
-        self._empty = anyio.Event()
-
-    def add(self, connection: ServerConnection) -> None:
-        """One was accepted."""
-        self._open.add(connection)
-        if self._stopping:
-            connection.abort("the hop was stopped")
-
-    def discard(self, connection: ServerConnection) -> None:
-        """One has closed."""
-        self._open.discard(connection)
-        if not self._open:
-            self._empty.set()
-
-    async def stop(self, grace: float) -> None:
-        """End them all: answers that are on their way get `grace` seconds."""
-        self._stopping = True
-        for connection in list(self._open):
-            connection.leave() if grace else connection.abort("the hop was stopped")
-        for seconds in (grace, GIVEN_UP):
-            if self._open:
-                self._empty = anyio.Event()
-                with anyio.move_on_after(seconds):
-                    await self._empty.wait()
-            for connection in list(self._open):
-                connection.abort("the hop was stopped")
+ROUND: Final = 0.25
+"""Seconds that a caller gets to confirm that it makes no more calls."""
+LINGER: Final = 0.1
+"""Seconds that a caller gets to hang up after its last answer."""
+GOODBYE: Final = "the hop stops"
+"""The reason in a GOAWAY."""
+_FAREWELL: Final = b"farewell"
 
 
 class ServerConnection(Connection["ServerStream"]):
     """One caller's connection."""
 
     def __init__(
-        self, served: Served, found: dict[str, Offer], health: Health, among: Connections, max_message: int
+        self,
+        served: Served,
+        found: dict[str, Offer],
+        health: Health,
+        among: Connections[ServerConnection],
+        max_message: int,
     ) -> None:
-        super().__init__(max_message=max_message, ping_every=PING_EVERY)
+        super().__init__(among, max_message=max_message, ping_every=PING_EVERY)
         self.served = served
         self.offers = found
         self.health = health
         self.peer = Peer()
         self.running = 0
         """Calls whose tasks have not ended; a stream that was reset may still have one."""
-        self._among = among
+        self.incoming = 0
+        """Calls whose message has not come yet."""
         self._preface = frames.PREFACE
+        self._farewell: asyncio.TimerHandle | None = None
 
     def hello(self) -> bytes:
-        self._among.add(self)
         self.peer = _peer(self.transport)
         return self.terms({frames.MAX_CONCURRENT_STREAMS: MAX_STREAMS})
 
@@ -117,20 +92,52 @@ class ServerConnection(Connection["ServerStream"]):
         stream.begin(fields)
 
     def ended(self) -> None:
-        self._among.discard(self)
+        if self._farewell is not None:
+            self._farewell.cancel()
+        super().ended()
+
+    @property
+    def settled(self) -> bool:
+        """Whether no more calls will come, and those that were taken have begun."""
+        return self.closed or (self.leaving and not self.incoming)
+
+    def announce(self) -> None:
+        """Ask the caller for no more calls; those that are on their way are still taken (see `leave`)."""
+        if not self.leaving and self._farewell is None:
+            self._farewell = self._loop.call_later(ROUND, self.leave)
+            # The answer to the ping comes after all that was sent before the caller heard.
+            goodbye = frames.goaway(frames.LARGEST, Code.NO_ERROR, GOODBYE)
+            self.write(goodbye + frames.frame(frames.PING, 0, 0, _FAREWELL))
+
+    def pinged_back(self, payload: bytes) -> None:
+        if payload == _FAREWELL:
+            self.leave()
 
     def leave(self) -> None:
         """Take no more calls; those that run go on."""
         if not self.leaving:
             self.leaving = True
-            self.write(frames.goaway(self.last, Code.NO_ERROR))
-            if not self.streams:
-                self.close()
+            if self._farewell is not None:
+                self._farewell.cancel()
+            self.dismissed = True
+            self.write(frames.goaway(self.last, Code.NO_ERROR, GOODBYE))
+            self._end_if_unused()
+            self.among.changed()
 
     def forget(self, stream: Stream) -> None:
         super().forget(stream)
+        self._end_if_unused()
+
+    def cut(self) -> None:
+        """End the streams that no task of the role ends."""
+        for stream in list(self.streams.values()):
+            stream.cut_off()
+
+    def _end_if_unused(self) -> None:
         if self.leaving and not self.streams and not self.closed:
-            self.close()
+            # The caller hangs up when it has read its last answer. If we did, with something of its still unread, the
+            # kernel would take the answer back.
+            self._farewell = self._loop.call_later(LINGER, self.close)
 
 
 def _peer(transport: asyncio.Transport) -> Peer:

@@ -84,6 +84,10 @@ class Stream(ABC):
         """The peer sent what cannot be taken; a message that is `large`, or one that is none."""
 
     @abstractmethod
+    def compressed(self) -> None:
+        """The peer sent a compressed message, which was not agreed."""
+
+    @abstractmethod
     def gone(self, text: str, code: int | None, *, handled: bool = True) -> None:
         """The stream is over: reset by the peer with `code`, or with its connection. `handled`: perhaps the peer has
         handled it."""
@@ -148,7 +152,8 @@ class Stream(ABC):
 
     def _deliver(self, compressed: int, raw: bytes) -> bool:
         if compressed:
-            return self._refuse("a message is compressed, which was not agreed")
+            self.compressed()
+            return False
         if len(raw) > self.connection.max_message:
             return self._refuse(f"message larger than max ({len(raw)} vs. {self.connection.max_message})", large=True)
         self.unread += len(raw) + _PREFIX

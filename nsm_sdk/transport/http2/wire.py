@@ -52,6 +52,8 @@ class Wire(asyncio.Protocol):
         """Whether the peer does not read as fast as we write."""
         self.leaving = False
         """Whether no new streams may be opened: the connection is ending, or has."""
+        self.dismissed = False
+        """Whether the peer knows already that the connection ends in good order, and with which stream."""
         self.connected = False
         """Whether there ever was a socket."""
         self.closed = False
@@ -141,7 +143,8 @@ class Wire(asyncio.Protocol):
     def _end(self, code: Code, text: str) -> None:
         if self.closed:
             return
-        self.transport.write(b"".join((*self.together.parts, frames.goaway(self.last, code, text))))
+        goodbye = b"" if self.dismissed and code == Code.NO_ERROR else frames.goaway(self.last, code, text)
+        self.transport.write(b"".join((*self.together.parts, goodbye)))
         self.together.parts.clear()
         self._closing(text or "connection closed")
         if self.transport.get_write_buffer_size():
