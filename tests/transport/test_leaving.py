@@ -99,7 +99,7 @@ async def test_a_bound_that_was_kept_is_closed_with_its_dialer(tmp_path: Path) -
 
 async def test_nobody_dials_with_a_dialer_whose_role_has_ended(tmp_path: Path) -> None:
     made, _ = role()
-    dialer = Dialer(dial_timeout=0.05)
+    dialer = Dialer(dial_timeout=2.0)
     async with made.serving(listen=[listen(address("unix", tmp_path))]) as running:
         async with Role("client", services=[dialer]).serving():
             far = dialer(running.urls[0])
