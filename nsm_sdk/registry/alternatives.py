@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trying one after the other.
 
-Does:  sends a request to one candidate after the other until one succeeds, to all but the last as a copy; what a failed
-       try has built is closed below before the next. Remembers for a while which ones failed, so that they are tried
-       last.
+Does:  sends a request to one candidate after the other until one succeeds, to all but the last as a copy. Each gets a
+       share of the time that is left, so that one which hangs leaves the next a chance. What a failed try has built is
+       closed below before the next. Remembers for a while which ones failed, so that they are tried last.
 Place: the elements that choose.
 State: `Failures`: when each name failed last.
 """
@@ -11,12 +11,14 @@ State: `Failures`: when each name failed last.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from nsm_sdk.api import Connection, Request
-from nsm_sdk.core import Call, Next, cleanup_time
+from nsm_sdk.core import Call, Next, cleanup_time, narrowed
 from nsm_sdk.errors import (
+    DeadlineExceeded,
     InvalidRequest,
     NsmError,
     PermissionDenied,
@@ -28,8 +30,17 @@ from nsm_sdk.errors import (
 
 logger = logging.getLogger("nsm_sdk.registry")
 
+SHARES = 3
+"""A candidate gets one of so many parts of the time that is left, or of as many as there are candidates, if fewer; the
+last one gets all."""
+LONGEST = 15.0
+"""Seconds to share out at most, so that a caller without a deadline comes to the next one, too."""
 UNDO_TIME = 2.0
-"""Seconds for closing below after a try that failed."""
+"""Seconds for closing below after a try that failed, at most."""
+UNDO_SHARE = 0.25
+"""Part of the time that is left which this may take."""
+UNDO_SLOW_SHARE = 0.05
+"""The same where the candidate did not answer in its time: it is told once more, later and in the background."""
 REMEMBERED = 60.0
 """Seconds for which a failure counts."""
 _MOST = 4096
@@ -102,10 +113,11 @@ async def try_each(
             attempt.CopyFrom(request)
         edit(attempt.connection, option)
         if errors:
-            await _close_below(call, next, errors[-1][0], attempt.connection)
+            await _close_below(call, next, *errors[-1], attempt.connection)
         call.url = option.url
         try:
-            answer = await next.request(call, attempt)
+            with narrowed(call, share(call.remaining(), len(options) - number + 1)):
+                answer = await next.request(call, attempt)
         except (InvalidRequest, ProgrammingError):
             raise  # nobody else could do better
         except (NsmError, TimeoutError) as error:
@@ -125,16 +137,26 @@ async def try_each(
     raise _combined(what, errors)
 
 
-async def _close_below(call: Call, next: Next, failed: Option, conn: Connection) -> None:
+def share(remaining: float, candidates: int) -> float:
+    """Seconds that the first of so many candidates gets of the time that remains."""
+    return math.inf if candidates < 2 else min(remaining, LONGEST) / min(candidates, SHARES)
+
+
+async def _close_below(call: Call, next: Next, failed: Option, why: Exception, conn: Connection) -> None:
     """Undo what a failed try may have left; the next one starts from nothing."""
     closing = Connection()
     closing.CopyFrom(conn)
     call.url = failed.url
-    with cleanup_time(UNDO_TIME):
-        try:
+    slow = isinstance(why, (TimeoutError, DeadlineExceeded))
+    seconds = min(UNDO_TIME, min(call.remaining(), LONGEST) * (UNDO_SLOW_SHARE if slow else UNDO_SHARE))
+    outer, call.deadline = call.deadline, min(call.deadline, call.runtime.clock.now() + seconds)
+    try:
+        with cleanup_time(seconds):
             await next.close(call, closing)
-        except Exception as error:
-            logger.info("%s: closing what %r left: %s", call.runtime.name, failed.name, error)
+    except Exception as error:
+        logger.info("%s: closing what %r left: %s", call.runtime.name, failed.name, error)
+    finally:
+        call.deadline = outer
 
 
 def _combined(what: str, errors: Sequence[tuple[Option, Exception]]) -> Exception:
@@ -150,4 +172,4 @@ def _combined(what: str, errors: Sequence[tuple[Option, Exception]]) -> Exceptio
 
 
 def _message(error: Exception) -> str:
-    return error.message if isinstance(error, NsmError) else "time ran out"
+    return error.message if isinstance(error, NsmError) else "it did not answer in its share of the time"

@@ -14,6 +14,8 @@ import pytest
 from nsm_sdk.api import Connection, NetworkService, names
 from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.lab import INPROC, UNIX, Cluster, Ground, Mode
+from nsm_sdk.lab.faults import go_on, stand_still
+from nsm_sdk.testing import Park
 from tests.mesh.modes import URL, every_mode, nothing_left, run
 
 
@@ -153,3 +155,49 @@ def test_labels_of_the_url_choose_the_endpoint(labels: dict[str, str]) -> None:
             await nsc.close(conn)
 
     run(INPROC, scenario)
+
+
+@every_mode("inproc", "memory", "unix", "tcp")
+def test_an_endpoint_that_hangs_leaves_the_same_request_time_for_another(mode: Mode) -> None:
+    hangs = Park()
+
+    async def scenario(cluster: Cluster) -> None:
+        node = await cluster.node("node-1")
+        await node.endpoint("nse-1", hangs)
+        await node.endpoint("nse-2", prefix="172.16.1.0/24")
+        nsc = await node.client("nsc-1")
+        before = await cluster.counts()
+        conn = await nsc.request(URL, timeout=2.0)
+        assert conn.network_service_endpoint_name == "nse-2"
+        assert [call.verb for call in hangs.seen.calls][:1] == ["request"], "the other was asked first"
+        asked = len(hangs.seen.of("request"))
+        # It is remembered: the next one goes elsewhere at once.
+        other = await nsc.request("kernel://icmp-responder/nsm-2", timeout=2.0)
+        assert other.network_service_endpoint_name == "nse-2"
+        assert len(hangs.seen.of("request")) == asked
+        hangs.release()
+        for one in (conn, other):
+            await nsc.close(one)
+        await nothing_left(cluster, before)
+
+    run(mode, scenario)
+
+
+@every_mode("programs_simulated", "programs")
+def test_an_endpoint_that_stands_still_holds_nothing_when_it_goes_on(mode: Mode) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        node = await cluster.node("node-1")
+        still = await node.endpoint("nse-1")
+        await node.endpoint("nse-2", prefix="172.16.1.0/24")
+        nsc = await node.client("nsc-1")
+        before = await cluster.counts()
+        stand_still(still.hop)
+        try:
+            conn = await nsc.request(URL, timeout=5.0)
+            assert conn.network_service_endpoint_name == "nse-2"
+            await nsc.close(conn)
+        finally:
+            go_on(still.hop)
+        await nothing_left(cluster, before)
+
+    run(mode, scenario)

@@ -10,10 +10,12 @@ State: none.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import pytest
 
 from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Request, State
@@ -21,7 +23,6 @@ from nsm_sdk.api.path import timestamp
 from nsm_sdk.core import Bound, Role
 from nsm_sdk.errors import (
     Cancelled,
-    DeadlineExceeded,
     Exhausted,
     InvalidRequest,
     NoCandidate,
@@ -31,6 +32,7 @@ from nsm_sdk.errors import (
     Unavailable,
 )
 from nsm_sdk.registry import Candidates, Discover, DiscoverForwarder, Failures, Option, RoundRobin
+from nsm_sdk.registry.alternatives import share
 from nsm_sdk.registry.candidates import IDLE
 from nsm_sdk.testing import Rig, VirtualClock, rig, sample_request, settled, virtual_time
 from tests.registry.test_store import nse
@@ -137,11 +139,52 @@ async def test_a_next_try_goes_to_another_and_failures_come_last() -> None:
 async def test_one_that_does_not_answer_is_not_asked_first_again() -> None:
     async with forwarder(two()) as (bench, hosts, _):
         hosts.behave["tcp://nse-1:1"] = lambda: asyncio.sleep(3600)
-        with pytest.raises(DeadlineExceeded):
-            await bench.request(timeout=1)
+        answer = await bench.request(timeout=1)
+        assert answer.network_service_endpoint_name == "nse-2", "within the same request"
+        assert hosts.closes == ["tcp://nse-1:1"]
         await bench.request(sample_request("connection-2"), timeout=1)
         await bench.request(sample_request("connection-3"), timeout=1)
-        assert hosts.urls == ["tcp://nse-1:1", "tcp://nse-2:1", "tcp://nse-2:1"]
+        assert hosts.urls == ["tcp://nse-1:1", *["tcp://nse-2:1"] * 3]
+
+
+@virtual_time
+@pytest.mark.parametrize(("count", "hang"), [(2, 1), (3, 1), (3, 2), (4, 3), (20, 3)])
+@pytest.mark.parametrize("timeout", [15.0, 1.0, math.inf])
+async def test_each_candidate_gets_a_share_that_leaves_the_next_a_chance(count: int, hang: int, timeout: float) -> None:
+    names = [f"nse-{number:02}" for number in range(count)]
+    async with forwarder(world(*(nse(one, "service-1", url=f"tcp://{one}:1") for one in names))) as (bench, hosts, _):
+        now = bench.running.runtime.clock.now
+        for name in names[:hang]:
+            hosts.behave[f"tcp://{name}:1"] = lambda: asyncio.sleep(3600)
+            hosts.behave_close[f"tcp://{name}:1"] = lambda: asyncio.sleep(3600)
+        began = now()
+        answer = await bench.request(timeout=timeout)
+        assert answer.network_service_endpoint_name == names[hang]
+        # Without a deadline each gets as much as of one of the usual length.
+        whole = timeout if timeout < math.inf else hang * 15.0
+        assert now() - began < whole * (0.96 if hang == count - 1 else 0.8), "what is left is enough for a request"
+
+
+@virtual_time
+async def test_the_only_candidate_and_the_last_get_all_the_time() -> None:
+    async def late() -> None:
+        await asyncio.sleep(9)
+
+    async with forwarder(world(nse("nse-1", "service-1", url="tcp://nse-1:1"))) as (bench, hosts, _):
+        hosts.behave["tcp://nse-1:1"] = late
+        await bench.request(timeout=10)
+    async with forwarder(two()) as (bench, hosts, _):
+        hosts.behave["tcp://nse-1:1"] = failing(Unavailable("refused"))
+        hosts.behave["tcp://nse-2:1"] = late
+        assert (await bench.request(timeout=10)).network_service_endpoint_name == "nse-2"
+
+
+def test_shares() -> None:
+    assert share(15.0, 1) == math.inf
+    assert share(15.0, 2) == 7.5
+    assert share(15.0, 3) == share(15.0, 50) == 5.0
+    assert share(math.inf, 2) == 7.5
+    assert share(0.0, 2) == 0.0
 
 
 @virtual_time
@@ -579,14 +622,18 @@ def test_failures_are_forgotten() -> None:
 @virtual_time
 async def test_no_time_left_is_no_time_for_another() -> None:
     async with forwarder(two()) as (bench, hosts, _):
+        clock = bench.running.runtime.clock
 
-        async def late() -> None:
-            await asyncio.sleep(2)
+        async def blocks() -> None:
+            # Not even cancellation ends it in its share.
+            with anyio.CancelScope(shield=True):
+                await asyncio.sleep(2)
             raise Unavailable("refused")
 
-        hosts.behave["tcp://nse-1:1"] = late
-        call = bench.call(timeout=1)
+        hosts.behave["tcp://nse-1:1"] = blocks
+        began = clock.now()
         with pytest.raises(NsmError):
-            await bench.next.request(call, sample_request())
+            await bench.next.request(bench.call(timeout=1), sample_request())
+        assert clock.now() - began == 2
         assert hosts.urls == ["tcp://nse-1:1"]
         await settled()

@@ -121,6 +121,7 @@ class Hosts(Element):
         """(URL, endpoint asked for) of each request."""
         self.closes: list[str] = []
         self.behave: dict[str, Callable[[], Any]] = {}
+        self.behave_close: dict[str, Callable[[], Any]] = {}
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         self.requests.append((call.url, request.connection.network_service_endpoint_name))
@@ -133,6 +134,8 @@ class Hosts(Element):
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
         self.closes.append(call.url)
+        if (behave := self.behave_close.get(call.url)) is not None:
+            await behave()
 
     @property
     def urls(self) -> list[str]:
