@@ -193,7 +193,8 @@ class Role:
         runtime: Runtime | None = None
         try:
             async with anyio.create_task_group() as tasks:
-                runtime = Runtime(self.name, tasks, clock)
+                runtime = Runtime(self.name, clock)
+                tasks.start_soon(runtime.own_tasks, name=f"{self.name}: tasks")
                 try:
                     await self._run(runtime, bound, listen, drain, started, leave)
                 except Exception as error:

@@ -19,7 +19,6 @@ from typing import Any, Protocol, TypeVar, final
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import TaskGroup
 
 from nsm_sdk.core.chain import where
 from nsm_sdk.errors import Cancelled, DeadlineExceeded, Internal, NsmError, Unavailable
@@ -180,7 +179,7 @@ EARLY_SHARE = 0.05
 class Runtime:
     """Clock, timers and tasks of one role that is being served."""
 
-    def __init__(self, name: str, tasks: TaskGroup, clock: Clock | None = None) -> None:
+    def __init__(self, name: str, clock: Clock | None = None) -> None:
         self.name = name
         self.clock: Clock = clock or SystemClock()
         self.timers = TimerHeap()
@@ -190,13 +189,11 @@ class Runtime:
         """How many tasks of each name are running; for leak checks and diagnostics."""
         self.killed = False
         """Set by `Running.kill`: no clean-up, as after a crash."""
-        self._tasks = tasks
         self._closing = False
         self._finishing = 0
         self._calls: dict[anyio.CancelScope, asyncio.Task[None]] = {}
         self._streams: set[anyio.CancelScope] = set()
         self._spawned: dict[anyio.CancelScope, asyncio.Task[None]] = {}
-        self._keeping = False
         self._ending = False
         self._over = False
         self._draining = False
@@ -210,7 +207,7 @@ class Runtime:
 
         `finish`: a role that drains waits for it, as for a call.
         """
-        self._keep()
+        self._refuse_late()
         scope = self._new_scope()
         if self._ending:
             scope.cancel()
@@ -274,7 +271,7 @@ class Runtime:
         deadline = (
             self.clock.now() + remaining - min(EARLY, remaining * EARLY_SHARE) if remaining < math.inf else math.inf
         )
-        self._keep()
+        self._refuse_late()
         scope = self._new_scope()
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()
@@ -284,16 +281,17 @@ class Runtime:
         self._calls[scope] = loop.create_task(self._serve(run, scope, deadline, result, what))
         return result, scope
 
-    def _keep(self) -> None:
-        """See that the tasks of this role have an owner. A task of a group costs four times as much as a plain one."""
+    def _refuse_late(self) -> None:
         if self._over:
             raise Unavailable("the hop has ended: it runs no more tasks", hop=self.name)
-        if not self._keeping:
-            self._keeping = True
-            self._tasks.start_soon(self._keep_tasks, name=f"{self.name}: tasks")
 
-    async def _keep_tasks(self) -> None:
-        """Own the tasks: when the role ends, they are cancelled and waited for, as a group does."""
+    async def own_tasks(self) -> None:
+        """Own the tasks of this role until cancelled; then they are cancelled and waited for, as a group does.
+
+        `Role.serving` runs it from the start: a loop's bare callback, where most tasks begin, cannot ask a group for
+        one, because anyio does not know there which event loop runs. It is cheaper, too: a group's task costs four
+        times as much as a plain one.
+        """
         try:
             await anyio.sleep_forever()
         finally:

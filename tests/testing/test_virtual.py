@@ -73,7 +73,7 @@ async def test_timers_of_a_runtime_and_tasks_meet_in_order() -> None:
         order.append((clock.now(), name))
 
     async with anyio.create_task_group() as tasks:
-        runtime = Runtime("hop", tasks, clock)
+        runtime = Runtime("hop", clock)
         runtime.after(20.0, lambda: order.append((clock.now(), "timer")))
         tasks.start_soon(sleeper, "late", 30.0)
         tasks.start_soon(sleeper, "early", 10.0)

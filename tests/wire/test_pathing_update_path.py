@@ -83,7 +83,7 @@ async def run(row: dict[str, Any]) -> None:
     bound = UpdatePath(row["element_name"]).bind(below.bind(END))
     given = ParseDict(row["input"] or {}, Connection())
     known = set(UUID.findall(str(row["input"])))
-    call = Call(Runtime("test", None))  # type: ignore[arg-type]
+    call = Call(Runtime("test"))
     output: Connection | None = None
     error: Exception | None = None
     try:
