@@ -64,7 +64,9 @@ class Connect(Element):
         fresh = before is None or before.url != url
         if fresh:
             FAR.set(call, Far(url, bound, call.snapshot(request.connection)))
-        asked = Asked(request.connection)
+        elif before is not None and before.passed is not None:
+            before.passed.take_out(request.connection)
+        asked = Asked(request)
         call.unsent = False
         try:
             answer = await bound.connection.request(call, request)
@@ -74,7 +76,8 @@ class Connect(Element):
             if fresh and (call.unsent or isinstance(error, NotReached)):
                 FAR.pop(call)
             raise
-        FAR.set(call, Far(url, bound, asked.accept(call, answer, url)))
+        sent, passed = asked.accept(call, answer, url)
+        FAR.set(call, Far(url, bound, sent, passed=passed))
         return answer
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
@@ -151,6 +154,8 @@ class Connect(Element):
         ):
             if ours.id == theirs.id:
                 theirs.CopyFrom(ours)
+        if far.passed is not None:
+            far.passed.take_out(closing)
         before, call.patient = call.patient, patient
         try:
             await far.bound.connection.close(call, closing)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from nsm_sdk.api import Snapshot
 from nsm_sdk.core import Bound, Slot
+from nsm_sdk.elements.answer import PassedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Far:
     """The connection as it was last sent there, or as it was last answered."""
     lost: bool = False
     """It did not answer when it was told to close."""
+    passed: PassedFile | None = None
+    """The file in its answer that has no URL here."""
 
 
 FAR: Slot[Far] = Slot("far side")

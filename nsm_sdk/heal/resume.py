@@ -14,6 +14,7 @@ import logging
 
 from nsm_sdk.api import KERNEL, Connection, ConnectionContext, Request, State
 from nsm_sdk.core import Call, Dial, Element, Next
+from nsm_sdk.elements.answer import FILE, PassedFile, asked_files
 from nsm_sdk.errors import Cancelled, DeadlineExceeded, NsmError, Unavailable
 from nsm_sdk.heal.earlier import checked_by, find_connections, take_over
 from nsm_sdk.heal.element import Heal
@@ -92,7 +93,11 @@ class Resume(Element):
         where = url_of(self.namespace)
         if conn.mechanism.type == KERNEL and isinstance(where, str):
             # The earlier run may have named our own namespace by its process, which has gone.
-            conn.mechanism.parameters["inodeURL"] = where
+            conn.mechanism.parameters[FILE] = where
+        elif conn.mechanism.parameters.get(FILE, "").startswith("inode://"):
+            # The manager names the file by a descriptor that we do not have.
+            asked = asked_files(request).get(conn.mechanism.type, [])
+            PassedFile(conn.mechanism.parameters[FILE], asked[0] if asked else "").take_out(conn)
         down = conn.state == State.DOWN
         conn.state = State.UP
         alive: bool | None = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from nsm_sdk.api import KERNEL, Connection, Mechanism, Request, complete_kernel, interface_name, prefer_kernel
+from nsm_sdk.api import KERNEL, Connection, Kernel, Mechanism, Request, complete_kernel, interface_name, prefer_kernel
 from nsm_sdk.core import Call, Element, Next, Slot
 from nsm_sdk.errors import Exhausted
 
@@ -43,11 +43,19 @@ class KernelClient(Element):
             return self._name.get(call) or self._name.set(call, self._make(service))
 
         prefer_kernel(request, netns_url=self.namespace or own_namespace(), name=name)
+        self._name_own(request.connection)
         return await next.request(call, request)
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
         self._name.pop(call)
+        self._name_own(conn)
         await next.close(call, conn)
+
+    def _name_own(self, conn: Connection) -> None:
+        """Managers tell of our namespace by its inode, but wait for its descriptor when they are told so themselves."""
+        kernel = Kernel.of(conn.mechanism) if conn.HasField("mechanism") else None
+        if kernel is not None and kernel.netns_url.startswith("inode://"):
+            kernel.netns_url = self.namespace or own_namespace()
 
 
 class KernelServer(Element):
