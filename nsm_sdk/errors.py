@@ -64,6 +64,7 @@ class NsmError(Exception):
 
     `hop` and `element` are filled in at the edge of the hop where the error arose (they may be given earlier);
     `trail` lists the hops the error passed on its way, nearest first; `hint` tells the reader what to do.
+    `retry_after`: seconds that the caller shall wait at least before it tries again; None where nobody asked for that.
     """
 
     default_status: ClassVar[Status] = Status.UNKNOWN
@@ -77,6 +78,7 @@ class NsmError(Exception):
         element: str = "",
         status: Status | None = None,
         trail: tuple[str, ...] = (),
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -85,6 +87,7 @@ class NsmError(Exception):
         self.element = element
         self.status = self.default_status if status is None else status
         self.trail = trail
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         place = " / ".join(part for part in (self.hop, self.element) if part)
@@ -239,7 +242,19 @@ _BY_STATUS: dict[Status, type[NsmError]] = {
 }
 
 
-def from_status(status: Status | int, message: str, *, trail: tuple[str, ...] = (), **place: str) -> NsmError:
+def pushback(error: BaseException | None) -> float:
+    """Seconds that must pass before what failed is tried again, because a peer asked for it; 0 where none did."""
+    return (error.retry_after or 0.0) if isinstance(error, NsmError) else 0.0
+
+
+def from_status(
+    status: Status | int,
+    message: str,
+    *,
+    trail: tuple[str, ...] = (),
+    retry_after: float | None = None,
+    **place: str,
+) -> NsmError:
     """The error that stands for a peer's gRPC status; `place` may give `hop`, `element` and `hint`.
 
     A status that nobody defined becomes UNKNOWN.
@@ -249,4 +264,4 @@ def from_status(status: Status | int, message: str, *, trail: tuple[str, ...] = 
     except ValueError:
         known = Status.UNKNOWN
     kind = _BY_STATUS.get(known, NsmError)
-    return kind(message, status=known, trail=trail, **place)
+    return kind(message, status=known, trail=trail, retry_after=retry_after, **place)

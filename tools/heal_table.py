@@ -123,7 +123,7 @@ def _words(shell: _Shell, began: float) -> str:
         return f"{what}, at once"
     if wait <= shell.state.policy.first_pause:
         return f"{what}, after a pause"
-    return f"{what}, spread over refresh times" if wait > 2 else f"{what}, spread over 2 s"
+    return f"{what}, spread over 10 s" if wait > 2 else f"{what}, spread over 2 s"
 
 
 def rows() -> list[Row]:

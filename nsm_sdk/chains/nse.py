@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nsm_sdk.core import Chain, Element, Next, Role, Service
-from nsm_sdk.elements import Begin, Follower, Hub, Monitor, Timeout, TrimPath, UpdatePath, Watch
+from nsm_sdk.elements import Begin, Follower, Hub, LoadLimit, Monitor, Timeout, TrimPath, UpdatePath, Watch
 from nsm_sdk.security import TokenSource, UpdateToken
 
 
@@ -23,10 +23,15 @@ def served(
     follower: Follower | None = None,
     authorize: Sequence[Element] = (),
     secret: str = "",
+    limit: LoadLimit | None = None,
 ) -> Chain[Next]:
-    """A chain that peers call: path and order first, then who calls, then how long it lives, then who watches it."""
+    """A chain that peers call: path and order first, then who calls, then how long it lives, then who watches it.
+
+    `limit` refuses Requests beyond what this hop can work on at once; default: none is refused.
+    """
     return Chain(
         name,
+        *([limit] if limit is not None else []),
         UpdatePath(name, opens=False, secret=secret),
         Begin(),
         UpdateToken(tokens, strict=True),

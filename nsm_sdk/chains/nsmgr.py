@@ -15,7 +15,7 @@ from typing import Any
 from nsm_sdk.api import with_client_info
 from nsm_sdk.chains.nse import served
 from nsm_sdk.core import NS, NSE, Bound, Chain, Dial, Element, Role, Service, registry_end
-from nsm_sdk.elements import ClientInfo, Connect, Follower, Hub, Watch
+from nsm_sdk.elements import ClientInfo, Connect, Follower, Hub, LoadLimit, Watch
 from nsm_sdk.ipam import ClusterPrefixes
 from nsm_sdk.registry import (
     DEFAULT_LIFE,
@@ -86,6 +86,7 @@ def nsmgr(
             follower=follower,
             authorize=authorize,
             secret=secret,
+            limit=LoadLimit(),
         ),
         monitor=Chain("monitor", Watch(hub)),
         ns=Chain("services", UpdatePath(tokens), Begin(NS), *ns_end),

@@ -83,7 +83,7 @@ class Connecting:
             failures += 1
             spent = self._running.runtime.clock.now() - began
             self._program.error(error, id=id, service=service.service, ms=round(spent * 1000, 3))
-            await anyio.sleep(parts.pause(failures))
+            await anyio.sleep(parts.pause(failures, error))
 
     async def _try(self, id: str, service: ServiceUrl) -> None:
         request = Request(mechanism_preferences=[service.mechanism()])

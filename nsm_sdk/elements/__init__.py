@@ -16,6 +16,7 @@ from nsm_sdk.elements.connect import Connect
 from nsm_sdk.elements.far import FAR, Far
 from nsm_sdk.elements.follow import Follower, Following, Heard, News
 from nsm_sdk.elements.hub import Hub, Watch
+from nsm_sdk.elements.load_limit import LoadLimit
 from nsm_sdk.elements.merge import merge
 from nsm_sdk.elements.monitor import Monitor
 from nsm_sdk.elements.on_idle import OnIdle
@@ -45,6 +46,7 @@ __all__ = [
     "Following",
     "Heard",
     "Hub",
+    "LoadLimit",
     "Monitor",
     "News",
     "OnIdle",

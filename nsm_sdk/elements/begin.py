@@ -22,7 +22,7 @@ from nsm_sdk.elements.merge import merge
 from nsm_sdk.elements.record import Record
 from nsm_sdk.elements.timeout import close_after
 from nsm_sdk.elements.turns import Post, Turns
-from nsm_sdk.errors import InvalidRequest
+from nsm_sdk.errors import InvalidRequest, pushback
 
 logger = logging.getLogger("nsm_sdk.elements")
 
@@ -223,7 +223,9 @@ class Begin(Element):
             logger.warning("%s: gave up closing %s: %s", record.runtime.name, record.id, what)
             self._turns.drop(record)
             return
-        pause = min(FIRST_RETRY * 2**record.attempts, LAST_RETRY, left)
+        # Cap the exponent: while tokens live long the count grows for days.
+        pause = min(FIRST_RETRY * 2 ** min(record.attempts, 16), LAST_RETRY, left)
+        pause = max(pause, *map(pushback, errors), 0.0)
         record.attempts += 1
         logger.info("%s: will close %s again in %.1f s: %s", record.runtime.name, record.id, pause, what)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from nsm_sdk.api import Connection, Request, expiry
 from nsm_sdk.core import Call, Cause, Element, Events, Next, Outcome, Runtime, Slot, Timer
+from nsm_sdk.errors import pushback
 
 logger = logging.getLogger("nsm_sdk.elements")
 
@@ -109,12 +110,12 @@ class Refresh(Element):
         held._busy = True
         try:
             conn = await next.request(call, request)
-        except BaseException:
+        except BaseException as error:
             held._busy = False
             # While somebody heals by selecting anew, a plain refresh would only ask the old endpoint.
             healed = call.cause is Cause.RESELECT and held.on_trouble is not None
             if held.expires_at is not None and not held._pending and not healed:
-                self._again(held)
+                self._again(held, error)
             raise
         held._busy = False
         self._succeeded(held, conn)
@@ -158,7 +159,7 @@ class Refresh(Element):
                 return
             if outcome is Outcome.FAILED:
                 self._failed(held, error)
-            self._again(held)
+            self._again(held, error)
 
         if held.failures and held.on_trouble is None and held._left() <= 0:
             held._events.reselect(done=done)
@@ -172,9 +173,10 @@ class Refresh(Element):
         if held.on_trouble is not None and (held.failures >= self.patience or held._left() <= 0):
             held.on_trouble(held)
 
-    def _again(self, held: Refreshing) -> None:
+    def _again(self, held: Refreshing, error: BaseException | None) -> None:
         if held.helping is not None and held.helping():
             return
         pause = min(self.retry * 2 ** min(max(held.failures - 1, 0), 32), self.longest)
         jitter = self._jitter or held._runtime.dice.random
-        self._arm(held, retry_after(pause * (0.75 + 0.5 * jitter()), held._left(), self.floor))
+        pause = retry_after(pause * (0.75 + 0.5 * jitter()), held._left(), self.floor)
+        self._arm(held, max(pause, pushback(error)))

@@ -25,6 +25,7 @@ from nsm_sdk.errors import (
     ProgrammingError,
     Unauthenticated,
     Unimplemented,
+    pushback,
 )
 
 logger = logging.getLogger("nsm_sdk.elements")
@@ -48,7 +49,7 @@ _ESTABLISHED: Slot[bool] = Slot("established below retry")
 class Retry(Element):
     """Try at most `attempts` times (None: no limit), `per_try` seconds each, after pauses from `pause` to `longest`.
 
-    Raises the last error; one of `permanent` at once.
+    A peer that asks for a longer pause (`retry_after`) gets it. Raises the last error; one of `permanent` at once.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Retry(Element):
         jitter = self._jitter or call.runtime.dice.random
         # Cap the exponent: without a limit the count grows for days.
         pause: float = min(self.pause * 2.0 ** min(count - 1, 32), self.longest) * (0.75 + 0.5 * jitter())
+        pause = max(pause, pushback(error))
         if isinstance(error, self._permanent) or count == self.attempts or call.remaining() <= pause:
             if count > 1:
                 error.add_note(f"after {count} tries")

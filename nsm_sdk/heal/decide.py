@@ -103,6 +103,8 @@ def _established(state: Healing, event: Established, now: float) -> Step:
 def _failed(state: Healing, event: Failed, now: float) -> Step:
     note = Note(kind=Kind.FAILED, text=f"request of {event.by} failed: {event.what}")
     state = replace(state, posted=False)
+    if event.pushback:
+        state = replace(state, not_before=max(state.not_before, now + event.pushback))
     if not state.known or state.phase is Phase.GIVEN_UP or event.fault:
         return state, [note]
     if event.by is By.OWN and state.phase is not Phase.TRYING:

@@ -19,11 +19,12 @@ from nsm_sdk.api import Connection, ConnectionContext, Request, State, expiry
 from nsm_sdk.core import Call, Cause, Element, Next, Service, Slot
 from nsm_sdk.elements import FAR, REFRESHING, Begin, Follower, Refresh, refresh_after
 from nsm_sdk.elements import Heard as HeardNews
+from nsm_sdk.errors import pushback
 from nsm_sdk.heal import steps
 from nsm_sdk.heal.happenings import Happenings
 from nsm_sdk.heal.held import Held, Standing
 from nsm_sdk.heal.journal import Journals
-from nsm_sdk.heal.model import By, Healing, Phase, Policy
+from nsm_sdk.heal.model import MANAGER_GONE, By, Healing, Phase, Policy
 from nsm_sdk.heal.moving import Edit, select_anew
 from nsm_sdk.heal.probes.base import Probe, Target, Verdict
 from nsm_sdk.heal.probes.regular import Liveness
@@ -107,6 +108,9 @@ class Heal(Element):
         self._take_over_from_refresh(call, held)
         if reselect:
             self._shell.feed(held, steps.Sent(reselect=True))
+        elif by is By.OWN and held.state.why in MANAGER_GONE:
+            # Those who wait for a manager all come in the moment when it is back, however well they were spread.
+            call.patient = False
         watch = held.regular
         if watch is not None:
             watch.hold()
@@ -201,7 +205,9 @@ class Heal(Element):
         def trouble(_: object) -> None:
             # Failures that passed here are known already; this is for those that did not.
             if held.state.phase in _TROUBLED:
-                self._shell.feed(held, steps.Failed(by=By.REFRESH, what=str(refreshing.error or "time ran out")))
+                error = refreshing.error
+                what = str(error or "time ran out")
+                self._shell.feed(held, steps.Failed(by=By.REFRESH, what=what, pushback=pushback(error)))
 
         refreshing.on_trouble = trouble
         refreshing.helping = lambda: held.state.healing

@@ -58,6 +58,8 @@ def go(state: Healing, now: float) -> Step:
 
 
 def attempt(state: Healing, now: float, text: str) -> Step:
+    if now < state.not_before:
+        return wait(replace(state, spread=False), 0.0, now)
     number, reselect = state.attempts + 1, state.reselects
     what = "select anew" if reselect else "request again"
     note = Note(kind=Kind.ATTEMPT, text=f"attempt {number}: {what}" + (f"; {text}" if text else ""), attempts=number)
@@ -85,7 +87,7 @@ def again(state: Healing, now: float) -> Step:
         )
         return replace(state, phase=Phase.GIVEN_UP, due=math.inf), [note]
     if not state.reselects and state.probed and state.data is Data.UP and state.why in MANAGER_GONE:
-        return wait_spread(state, now)
+        return wait_spread(state, now, again=True)
     pause, state = pause_after(state, max(state.attempts, 1))
     return wait(state, pause, now)
 
@@ -100,16 +102,19 @@ def pause_after(state: Healing, tries: int) -> tuple[float, Healing]:
     return longest * (1 - part / 2), state
 
 
-def wait_spread(state: Healing, now: float) -> Step:
-    """All clients of the manager are in the same place: take a time of our own."""
+def wait_spread(state: Healing, now: float, *, again: bool = False) -> Step:
+    """All clients of the manager are in the same place: take a time of our own, and keep to it `again` and again.
+
+    One that were drawn anew each time would come sooner as a rule, and all of them together twice as often.
+    """
     part, state = roll(state)
     window = state.policy.spread_unchecked
-    if state.data is Data.UP and math.isfinite(state.refresh_in):
-        # The steady rate of requests is one per refresh time, and refreshes go on meanwhile.
-        window = state.policy.spread * state.refresh_in
+    if state.data is Data.UP:
+        # Data that flows can wait, but a manager that does not know the connection has no news for it.
+        window = min(state.policy.spread * state.refresh_in, state.policy.longest_spread)
     left = state.last_call - state.timeout - now
     if window <= left:
-        return wait(state, window * part, now)
+        return wait(state, window if again else window * part, now)
     # The same endpoint is asked at least once more before its time is up: it may be well.
     pause, state = pause_after(state, max(state.attempts, 1))
     return wait(state, max(left * part, pause), now)
@@ -119,6 +124,7 @@ def wait(state: Healing, pause: float, now: float) -> Step:
     at = now + pause
     if not state.reselects and state.last_call > now:
         at = min(at, state.last_call)
+    at = max(at, state.not_before)
     note = Note(kind=Kind.WAIT, text=f"the next attempt is in {at - now:.2f} s")
     return replace(state, phase=Phase.WAITING, due=at), [note]
 

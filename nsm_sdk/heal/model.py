@@ -99,7 +99,9 @@ class Policy:
     """Before the second attempt; doubles from there, shortened at random by up to a half. The first has no pause."""
     longest_pause: float = 5.0
     spread: float = 2.0
-    """A connection whose data flows while its manager is gone is requested again within this many refresh times."""
+    """A connection whose data flows while its manager is gone is requested again within this many refresh times, ..."""
+    longest_spread: float = 10.0
+    """... but within so many seconds: until then the manager has no news for it."""
     spread_unchecked: float = 2.0
     """The same for a connection that nothing checks, in seconds: it may well be dead."""
     plain_tries: int = 3
@@ -159,6 +161,8 @@ class Healing:
     """The next attempt still has to be put off, because all clients of the manager want theirs."""
     alive_at: float = -math.inf
     """When the datapath was last known to be up."""
+    not_before: float = -math.inf
+    """Until then the peer has asked to be left alone."""
 
     stale: bool = False
     """A close of ours is under way or was: a DOWN may be its echo until something else is heard."""

@@ -71,7 +71,7 @@ def wish(state: Healing, now: float) -> Step:
     """Post a refresh that the path asks for: at once, but slower and slower for one that asks again and again."""
     wishes = state.wishes if now - state.wished_at < _CALM + state.policy.longest_pause else 0
     pause, state = pause_after(state, wishes)
-    at = max(now, state.wished_at + pause) if wishes else now
+    at = max(now, state.wished_at + pause, state.not_before) if wishes else max(now, state.not_before)
     if at > now:
         return replace(state, wanted=True, due=at), []
     return replace(state, wanted=False, posted=True, wishes=wishes + 1, wished_at=now, due=math.inf), [Refresh()]

@@ -26,6 +26,7 @@ from nsm_sdk.errors import (
     Status,
     Unauthenticated,
     from_status,
+    pushback,
 )
 
 logger = logging.getLogger("nsm_sdk.registry")
@@ -166,7 +167,8 @@ def _combined(what: str, errors: Sequence[tuple[Option, Exception]]) -> Exceptio
     texts = "; ".join(f"{option.name}: {_message(error)}" for option, error in errors)
     status, hint = (last.status, last.hint) if isinstance(last, NsmError) else (Status.DEADLINE_EXCEEDED, "")
     trail = last.trail if isinstance(last, NsmError) else ()
-    combined = from_status(status, f"every {what} failed: {texts}", trail=trail, hint=hint)
+    wait = max(pushback(error) for _, error in errors) or None
+    combined = from_status(status, f"every {what} failed: {texts}", trail=trail, hint=hint, retry_after=wait)
     combined.__cause__ = last
     return combined
 

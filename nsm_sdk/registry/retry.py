@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import anyio
 
 from nsm_sdk.core import Call, E, Found, Kind, Query, RegistryElement, RegistryNext, narrowed
-from nsm_sdk.errors import InvalidRequest, NsmError, ProgrammingError, Unimplemented
+from nsm_sdk.errors import InvalidRequest, NsmError, ProgrammingError, Unimplemented, pushback
 
 logger = logging.getLogger("nsm_sdk.registry")
 T = TypeVar("T")
@@ -82,6 +82,7 @@ class Retry(RegistryElement[E]):
     async def _pause(self, call: Call, tries: int, what: str, error: Exception) -> None:
         """Wait before the next try; raises `error` when the caller's time would be over."""
         pause = min(self.interval * 2 ** min(tries, 16), self.longest) * call.runtime.dice.uniform(0.8, 1.0)
+        pause = max(pause, pushback(error))
         if call.remaining() <= pause:
             raise error
         logger.info("%s: %s failed, again in %.1f s: %s", call.runtime.name, what, pause, error)

@@ -27,7 +27,7 @@ from nsm_sdk.transport import health
 from nsm_sdk.transport.metadata import TokenSource, incoming, outgoing
 from nsm_sdk.transport.offers import answered
 from nsm_sdk.transport.settings import ChannelSettings, channel_options
-from nsm_sdk.transport.status import TRAIL_KEY, clean, decode
+from nsm_sdk.transport.status import PUSHBACK_KEY, TRAIL_KEY, clean, decode
 
 _READY = grpc.ChannelConnectivity.READY
 _BROKEN = (
@@ -213,9 +213,10 @@ class GrpcCarrier:
 
     def _failed(self, error: grpc.aio.AioRpcError, attempt: _Attempt, method: Method[Any, Any] | None) -> NsmError:
         status, text = Status(error.code().value[0]), error.details() or ""
-        trail = next((value for key, value in error.trailing_metadata() or () if key == TRAIL_KEY), b"")
+        trailers = dict(error.trailing_metadata() or ())
+        trail, pushback = trailers.get(TRAIL_KEY, b""), str(trailers.get(PUSHBACK_KEY, ""))
         if isinstance(trail, bytes) and trail:
-            return decode(status, text, trail, self.url)
+            return decode(status, text, trail, self.url, pushback)
         hop = attempt.call.runtime.name
         if status is Status.DEADLINE_EXCEEDED and text.rstrip(")").endswith("Deadline Exceeded"):
             what = f" {method.name}" if method is not None else ""
@@ -228,7 +229,7 @@ class GrpcCarrier:
             )
         if status is Status.RESOURCE_EXHAUSTED and "message larger than max" in text:
             return Exhausted(f"{self.url}: {clean(text)}", hop=hop, hint="send less at once, or raise max_message")
-        return decode(status, text, b"", self.url)
+        return decode(status, text, b"", self.url, pushback)
 
 
 class _Attempt:

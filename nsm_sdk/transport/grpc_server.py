@@ -25,7 +25,7 @@ from nsm_sdk.core import Call, Peer, Served
 from nsm_sdk.errors import Cancelled, Internal, NsmError, Unimplemented
 from nsm_sdk.transport.metadata import checked, incoming
 from nsm_sdk.transport.offers import Exchange, Extra, Offer, Received, Stream, Unary, asked, offers
-from nsm_sdk.transport.status import TRAIL_KEY, encode
+from nsm_sdk.transport.status import PUSHBACK_KEY, TRAIL_KEY, encode
 
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -187,7 +187,10 @@ async def _produce(
 async def refuse(context: Context, error: NsmError, hop: str) -> None:
     """End a call with an error; raises grpc.aio's own."""
     failure = encode(error, hop)
-    await context.abort(STATUS_CODES[int(failure.status)], failure.text, ((TRAIL_KEY, failure.trail),))
+    trailers: tuple[tuple[str, str | bytes], ...] = ((TRAIL_KEY, failure.trail),)
+    if failure.pushback:
+        trailers += ((PUSHBACK_KEY, failure.pushback),)
+    await context.abort(STATUS_CODES[int(failure.status)], failure.text, trailers)
 
 
 def _missing(served: Served, method: Method[Any, Any]) -> Callable[[Any, Context], Any]:

@@ -261,4 +261,4 @@ class InprocCarrier:
 
     def _failed(self, error: NsmError, hop: str) -> NsmError:
         failure = encode(error, hop)
-        return decode(failure.status, failure.text, failure.trail, self.url)
+        return decode(failure.status, failure.text, failure.trail, self.url, failure.pushback)

@@ -10,6 +10,7 @@ State: none.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 
@@ -17,6 +18,12 @@ from nsm_sdk.errors import NsmError, Status, from_status
 
 TRAIL_KEY = "nsm-trail-bin"
 """Trailing metadata of an error: JSON with `hop`, `element`, `hint` and `trail`. Peers of other make ignore it."""
+
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""Trailing metadata of gRPC's own: milliseconds that the caller shall wait before it tries again."""
+MOST_PUSHBACK = 60.0
+"""Seconds that a peer can make us wait. Also what a negative or unreadable value means, by which gRPC forbids retries:
+a connection that was refused once is still to be had one day."""
 
 _TEXT = 2048
 _LOOKED_AT = 4
@@ -26,6 +33,7 @@ _NAME = 128
 _HOPS = 16
 _TRAIL = 16384
 _WORD = re.compile(r"[A-Za-z0-9_.-]{8,}+")
+_DIGITS = 10
 _TOKEN_HEAD = 7
 """Characters that the first part of a token has at least."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
@@ -38,6 +46,8 @@ class Failure:
     status: Status
     text: str
     trail: bytes
+    pushback: str = ""
+    """The value of `PUSHBACK_KEY`; empty: it is not sent."""
 
 
 def clean(text: str, limit: int = _TEXT) -> str:
@@ -71,11 +81,17 @@ def encode(error: NsmError, hop: str) -> Failure:
     }
     status = error.status if error.status is not Status.OK else Status.UNKNOWN
     trailer = json.dumps({key: part for key, part in parts.items() if part}, ensure_ascii=False)
-    return Failure(status, clean(error.message), trailer.encode())
+    after = error.retry_after
+    # Rounded up: who waits a moment less than asked finds the place still taken.
+    pushback = "" if after is None else str(math.ceil(min(max(after, 0.0), MOST_PUSHBACK) * 1000))
+    return Failure(status, clean(error.message), trailer.encode(), pushback)
 
 
-def decode(status: int, text: str, trail: bytes, peer: str) -> NsmError:
-    """The error that a peer answered. Without a trailer of ours, code and text stay, and the hop is `peer`."""
+def decode(status: int, text: str, trail: bytes, peer: str, pushback: str = "") -> NsmError:
+    """The error that a peer answered. Without a trailer of ours, code and text stay, and the hop is `peer`.
+
+    `pushback` is the text under `PUSHBACK_KEY`; empty where the peer sent none.
+    """
     parts = _parts(trail)
     names = parts.get("trail")
     return from_status(
@@ -87,7 +103,16 @@ def decode(status: int, text: str, trail: bytes, peer: str) -> NsmError:
         trail=tuple(clean(name, _NAME) for name in names[:_HOPS] if isinstance(name, str))
         if isinstance(names, list)
         else (),
+        retry_after=_retry_after(pushback),
     )
+
+
+def _retry_after(text: str) -> float | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
+        return MOST_PUSHBACK
+    return min(int(text) / 1000, MOST_PUSHBACK)
 
 
 def _parts(trail: bytes) -> dict[str, object]:

@@ -217,6 +217,20 @@ async def test_every_status_arrives_with_its_text_and_place(adapter: str, status
 
 
 @every_adapter
+async def test_an_error_says_when_to_try_again(adapter: str, tmp_path: Path) -> None:
+    waits: list[float | None] = [2.5, 0.0, None]
+
+    async def do(call: Call, request: Request) -> Connection:
+        raise Unavailable("overrun", retry_after=waits[0])
+
+    async with pair(adapter, tmp_path, do) as p:
+        while waits:
+            with pytest.raises(Unavailable, match="overrun") as caught:
+                await p.request(Request())
+            assert caught.value.retry_after == waits.pop(0)
+
+
+@every_adapter
 async def test_an_error_keeps_its_place_over_several_hops(adapter: str, tmp_path: Path) -> None:
     async def fail(call: Call, request: Request) -> None:
         raise NotFound("no such thing", hint="ask for another")

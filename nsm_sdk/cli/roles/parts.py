@@ -28,7 +28,7 @@ from nsm_sdk.cli.report import Report, ReportOwn, ReportRegistry, entry_facts, f
 from nsm_sdk.cli.roles.common import Common
 from nsm_sdk.core import NSE, Listen, Query, Role, Running, Secret, dice, find_all
 from nsm_sdk.elements import Begin, Hub
-from nsm_sdk.errors import NsmError
+from nsm_sdk.errors import NsmError, pushback
 from nsm_sdk.registry import Begin as BeginRegistration
 from nsm_sdk.registry import Heal
 from nsm_sdk.security import Insecure, TokenGenerator
@@ -48,9 +48,10 @@ UNREGISTER_TIME = 3.0
 _SECRET_BYTES = 32
 
 
-def pause(failures: int) -> float:
-    """Seconds until the next try, after that many failures in a row, counted from 1."""
-    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 32), LAST_PAUSE) * dice().uniform(1.0, 1.25)
+def pause(failures: int, error: BaseException | None = None) -> float:
+    """Seconds until the next try, after that many failures in a row, counted from 1; longer where `error` says so."""
+    pause: float = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 32), LAST_PAUSE) * dice().uniform(1.0, 1.25)
+    return max(pause, pushback(error))
 
 
 def not_yet(name: str) -> None:
@@ -220,7 +221,7 @@ class Registration:
             except Exception as error:
                 failures += 1
                 logger.warning("cannot register %s: %s", what, error)
-                await anyio.sleep(pause(failures))
+                await anyio.sleep(pause(failures, error))
             else:
                 return
 

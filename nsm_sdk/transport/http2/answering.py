@@ -38,7 +38,7 @@ from nsm_sdk.transport.http2.stream import Stream
 from nsm_sdk.transport.metadata import checked
 from nsm_sdk.transport.offers import Offer, Received, asked
 from nsm_sdk.transport.settings import MAX_METADATA
-from nsm_sdk.transport.status import TRAIL_KEY, encode
+from nsm_sdk.transport.status import PUSHBACK_KEY, TRAIL_KEY, encode
 
 if TYPE_CHECKING:
     from nsm_sdk.transport.http2.server import ServerConnection
@@ -195,6 +195,8 @@ class ServerStream(Stream):
         failure = encode(error, self.conn.served.runtime.name)
         varying = [("grpc-status", str(int(failure.status))), ("grpc-message", message_text(failure.text))]
         varying.append((TRAIL_KEY, binary_text(failure.trail)))
+        if failure.pushback:
+            varying.append((PUSHBACK_KEY, failure.pushback))
         # What was written for a caller that does not read is not worth more than its error; but what it has in part, it
         # gets whole, because an error in the middle of a message is none.
         while len(self.pending) > self.cut:

@@ -24,7 +24,7 @@ from nsm_sdk.transport.http2.headers import (
     read_message,
 )
 from nsm_sdk.transport.http2.stream import Stream
-from nsm_sdk.transport.status import TRAIL_KEY, clean, decode
+from nsm_sdk.transport.status import PUSHBACK_KEY, TRAIL_KEY, clean, decode
 
 if TYPE_CHECKING:
     from nsm_sdk.transport.http2.client import ClientConnection
@@ -175,7 +175,7 @@ class ClientStream(Stream):
                 # What gRPC itself says on the peer's behalf; our own clock was about to.
                 self._late()
             else:
-                self.fail(decode(status, text, trail, self.url))
+                self.fail(decode(status, text, trail, self.url, fields.get(PUSHBACK_KEY, "")))
 
     def message(self, raw: bytes) -> None:
         if not self.opened:
