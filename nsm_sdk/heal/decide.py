@@ -14,7 +14,7 @@ import math
 from typing import Any, assert_never
 
 from nsm_sdk.heal.loop import Step, after, again, at_rest, attempt, begin, go, healed, unchecked, wait_spread
-from nsm_sdk.heal.model import By, Control, Data, Healing, Phase, Why, replace
+from nsm_sdk.heal.model import MANAGER_GONE, By, Control, Data, Healing, Phase, Why, replace
 from nsm_sdk.heal.news import heard, wish
 from nsm_sdk.heal.steps import (
     Action,
@@ -109,7 +109,9 @@ def _failed(state: Healing, event: Failed, now: float) -> Step:
         return state, [note]
     if event.by is By.OWN and state.phase is not Phase.TRYING:
         return state, [note]
-    state = replace(state, plain=state.plain + (not state.reselects))
+    # That a manager which is known to be gone is still gone is no news of the connection.
+    away = event.by is By.OWN and not event.reached and state.why in MANAGER_GONE
+    state = replace(state, plain=state.plain + (not state.reselects and not away))
     if event.gone and not state.reselects:
         since = min(state.gone_since, now)
         state = replace(state, gone_since=since)

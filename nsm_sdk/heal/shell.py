@@ -13,7 +13,7 @@ from typing import assert_never
 
 from nsm_sdk.api import Request, Snapshot
 from nsm_sdk.core import Outcome
-from nsm_sdk.errors import pushback
+from nsm_sdk.errors import NotReached, pushback
 from nsm_sdk.heal import steps
 from nsm_sdk.heal.decide import decide
 from nsm_sdk.heal.happenings import Event as What
@@ -69,6 +69,7 @@ class Shell:
             what=str(error) or type(error).__name__,
             gone=is_gone(error, held.state.endpoint),
             fault=is_fault(error, external=by is By.EXTERNAL),
+            reached=not isinstance(error, NotReached),
             pushback=pushback(error),
         )
         self.feed(held, event)

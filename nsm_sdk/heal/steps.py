@@ -42,6 +42,8 @@ class Failed:
     """The endpoint's registration is gone."""
     fault: bool = False
     """The fault is the caller's, or the caller went away: it says nothing of the connection."""
+    reached: bool = True
+    """The next hop has seen it, or may have; else it says nothing but that this hop is away."""
     pushback: float = 0.0
     """Seconds for which the peer asked to be left alone; 0: it did not."""
 

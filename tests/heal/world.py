@@ -17,7 +17,7 @@ from nsm_sdk.api import Connection, ConnectionEvent, PathSegment, Request, Selec
 from nsm_sdk.core import Bound, Call, Element, Next, Runtime, WatchNext
 from nsm_sdk.elements import Begin, Connect, Hub, Refresh, UpdatePath
 from nsm_sdk.elements.client_url import ClientUrl
-from nsm_sdk.errors import NoCandidate, NsmError, Unavailable
+from nsm_sdk.errors import NoCandidate, NotReached, NsmError, Unavailable
 from nsm_sdk.heal import Heal, Probe, Target, Verdict
 from nsm_sdk.heal.probes.base import Cancel, Tell
 
@@ -82,7 +82,7 @@ class World:
         """As a manager with a forwarder behind it."""
         seen = Seen(at=call.runtime.clock.now(), verb="request", conn=Snapshot.of(request.connection).connection())
         if not self.up:
-            raise Unavailable("connection refused")
+            raise NotReached("connection refused")
         self.calls.append(seen)
         try:
             return self._request(call, request)
@@ -137,7 +137,7 @@ class World:
     async def close(self, call: Call, conn: Connection) -> None:
         """Forget it."""
         if not self.up:
-            raise Unavailable("connection refused")
+            raise NotReached("connection refused")
         self.calls.append(Seen(at=call.runtime.clock.now(), verb="close", conn=Snapshot.of(conn).connection()))
         known = self.known(conn.path.path_segments[0].id)
         if known is not None:
@@ -146,7 +146,7 @@ class World:
     async def watch(self, call: Call, selector: Selector) -> AsyncGenerator[ConnectionEvent, None]:
         """Streams of the present incarnation."""
         if not self.up:
-            raise Unavailable("connection refused")
+            raise NotReached("connection refused")
         if self.refuse is not None:
             raise self.refuse
         # An empty id in a selector segment stands for any.
