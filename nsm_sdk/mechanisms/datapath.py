@@ -122,12 +122,17 @@ class KernelDatapath(Service):
         record = Record(connection=connection, forwarder=self.name, ends=tuple(side.recorded() for side in (near, far)))
         before = self._ledger.get(connection)
         known = before is not None and before.same_place(record)
-        if before is not None and not known:
-            # a side has moved or renamed: the old pair is not this one
+        if before is not None and known:
+            record = record.with_tables_of(before)
+        elif before is not None:
+            # a side has moved: the old pair is not this one
             self._remove(kernel, before)
         self._ledger.put(record)
-        if known and self._adopt(near, far):
-            return
+        if before is not None and known:
+            if self._adopt(near, far):
+                return
+            # one of its links has gone: what is left of the pair is of no use
+            self._remove(kernel, before)
         try:
             near.index, far.index = self._make(kernel, near, far)
         except AlreadyExists:
@@ -148,13 +153,23 @@ class KernelDatapath(Service):
 
     def _adopt(self, near: Side, far: Side) -> bool:
         """Whether the pair is there and ours; then it is made as it should be."""
-        links = [side.find() for side in (near, far)]
-        for side, link in zip((near, far), links, strict=True):
-            if link is None or not is_ours(link, side.want.mac, side.want.alias):
-                return False
-            side.index = link.index
-        if links[0] is None or links[1] is None or (links[0].peer, links[1].peer) != (far.index, near.index):
+        a, b = near.find(), far.find()
+        if a is None or b is None or (a.peer, b.peer) != (b.index, a.index):
             return False
+        near.index, far.index = a.index, b.index
+        ends = [(near, far, a), (far, near, b)]
+        for side, other, link in ends:
+            if link.name != side.want.name:
+                standing = side.standing()
+                if standing is not None and standing.alias == other.want.alias:
+                    # both ends are in one namespace and have changed names
+                    return False
+                self._clear(side)
+        changing = [(side, other, link) for side, other, link in ends if link.alias and link.mac != side.want.mac]
+        for _, other, link in changing:
+            other.blur(link.mac)
+        for side, _, _ in changing:
+            side.set_mac()
         for side in (near, far):
             if side.settle():
                 side.namespace.wait_reachable(side.want.addresses)
@@ -163,7 +178,7 @@ class KernelDatapath(Service):
 
     def _clear(self, side: Side) -> None:
         """Makes way for a link of the wanted name, where what stands there is ours."""
-        link = side.find()
+        link = side.standing()
         if link is None:
             return
         theirs = parse_alias(link.alias)

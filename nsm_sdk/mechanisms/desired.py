@@ -2,8 +2,9 @@
 """What should be there, and what it takes to get there; both pure.
 
 Does:  `desired` reads a connection message and says what one end of it should look like: link, addresses, routes,
-       neighbours, policy rules with tables of their own. `diff` says which changes lead from an observed state to it,
-       `apply` does them to a model. Only what carries our protocol number is ever removed.
+       neighbours, policy rules with tables of their own. `placed` gives the rules the tables that they have already,
+       `diff` says which changes lead from an observed state to it, `apply` does them to a model. Only what carries our
+       protocol number is ever removed.
 Place: between the connection and the datapath; no I/O, no clock.
 State: none.
 """
@@ -14,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from nsm_sdk.api import Connection, Mechanism, check_interface_name, policy_source
-from nsm_sdk.errors import InvalidRequest
+from nsm_sdk.errors import FailedPrecondition, InvalidRequest
 from nsm_sdk.mechanisms.model import (
     MAIN_TABLE,
     Add,
@@ -36,6 +37,7 @@ RULE_PRIORITY = 10_000
 _MAX_POLICIES = 256
 _MAX_MTU = 65_535
 _MIN_MTU = 68
+_MIN_MTU_6 = 1280
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,8 @@ class Desired:
 
 
 def desired(conn: Connection, mechanism: Mechanism, tag: Tag) -> Desired:
-    """The end of role `tag.role`, reached by `mechanism`. InvalidRequest for anything malformed in the message."""
+    """The end of role `tag.role`, reached by `mechanism`. InvalidRequest for anything malformed in the message,
+    FailedPrecondition for an MTU that IPv6 cannot have."""
     near = tag.role == NEAR
     context = conn.context
     ip = context.ip_context
@@ -82,6 +85,13 @@ def desired(conn: Connection, mechanism: Mechanism, tag: Tag) -> Desired:
         raise InvalidRequest(
             f"MTU {context.MTU} of the connection cannot be set on an interface",
             hint=f"give one from {_MIN_MTU} to {_MAX_MTU}, or 0 to leave it alone",
+        )
+    six = next((one.ip for one in own if one.family == 6), "")
+    if six and 0 < context.MTU < _MIN_MTU_6:
+        # a kernel would take all IPv6 away from the interface before it refused the address
+        raise FailedPrecondition(
+            f"MTU {context.MTU} of the connection is too small for its address {six}",
+            hint=f"give {_MIN_MTU_6} or more where there are IPv6 addresses",
         )
     return Desired(
         name=name,
@@ -192,35 +202,82 @@ def _policies(conn: Connection, own: list[Address], others: list[Address], tag: 
     return rules, routes
 
 
+def placed(wanted: Desired, seen: Observed) -> Desired:
+    """`wanted` with each policy rule in the table that serves the same traffic already; the others in free ones.
+
+    So a policy that goes, comes or changes its rank leaves the tables of the others alone, and no table ever serves two
+    of them.
+    """
+    standing: dict[tuple[object, ...], list[int]] = {}
+    for rule in sorted(seen.rules, key=_rule_order):
+        if rule.table in wanted.tables:
+            standing.setdefault(_traffic(rule), []).append(rule.table)
+    home: dict[int, int] = {}
+    for rule in wanted.rules:
+        table = next((one for one in standing.get(_traffic(rule), ()) if one not in home.values()), None)
+        if table is not None:
+            home[rule.table] = table
+    kept = set(home.values())
+    used = {rule.table for rule in seen.rules} | {route.table for route in seen.routes if route.ours}
+    free = iter(sorted(set(wanted.tables) - kept, key=lambda table: (table in used, table)))
+    for rule in wanted.rules:
+        if rule.table not in home:
+            home[rule.table] = next(free)
+    return replace(
+        wanted,
+        rules=tuple(replace(rule, table=home[rule.table]) for rule in wanted.rules),
+        routes=tuple(replace(route, table=home.get(route.table, route.table)) for route in wanted.routes),
+    )
+
+
+def _traffic(rule: Rule) -> tuple[object, ...]:
+    return rule.family, rule.src, rule.src_prefix, rule.proto, rule.sport, rule.dport
+
+
 def diff(wanted: Desired, seen: Observed) -> list[Op]:
     """The changes that lead from `seen` to `wanted`, in an order in which a kernel takes them; [] when it is so.
 
-    New addresses come before old ones go: the kernel drops the routes of a link that loses its last address.
+    All that is new comes before anything old goes, so traffic takes the old way or the new one, and where a kernel
+    refuses something new, what is there is left alone.
     """
     link = seen.link
     # without a link nothing of it can be there, whatever an inconsistent observation says
     if link is None:
         seen = Observed(rules=seen.rules)
     ops: list[Op] = [MakeLink(name=wanted.name, mac=wanted.mac)] if link is None else []
-    ops += [Remove(rule) for rule in sorted(seen.rules - set(wanted.rules), key=_rule_order)]
-    ops += _link_changes(wanted, link or Link(name=wanted.name, mac=wanted.mac, mtu=0, up=False))
-    ops += [Add(one) for one in wanted.addresses if one not in seen.addresses]
-    keep = {one.ip for one in wanted.addresses}
-    have = {(one.ip, one.prefix) for one in wanted.addresses}
-    ops += [
-        Remove(one)
-        for one in sorted(seen.addresses, key=lambda one: (one.ip, one.prefix))
-        if (one.ours and (one.ip, one.prefix) not in have) or (one.ip in keep and (one.ip, one.prefix) not in have)
-    ]
+    link = link or Link(name=wanted.name, mac=wanted.mac, mtu=0, up=False)
+    ops += _link_changes(wanted, link)
+    stale = _stale_addresses(wanted, seen)
+    # a kernel has an IPv6 address once, and does not change its prefix length
+    swapped = [one for one in wanted.addresses if one.family == 6 and any(old.ip == one.ip for old in stale)]
+    ops += [Add(one) for one in wanted.addresses if one not in seen.addresses and one not in swapped]
     ops += [Add(one) for one in wanted.routes if one not in seen.routes]
-    stale = [one for one in seen.routes if one.ours and one not in wanted.routes]
-    ops += [Remove(one) for one in sorted(stale, key=lambda one: (not one.gateway, one.key, one.metric))]
-    ops += [Add(rule) for rule in wanted.rules if rule not in seen.rules]
+    # with the MAC of a link all its neighbours go
+    present = {(one.ip, one.mac, one.permanent) for one in seen.neighbours if link.mac == wanted.mac}
+    ops += [Add(one) for one in wanted.neighbours if (one.ip, one.mac, one.permanent) not in present]
+    # new rules from the first on, then old ones from the last on: whatever matches first is always the old or the new
+    ops += [Add(rule) for rule in sorted(set(wanted.rules) - seen.rules, key=_rule_order)]
+    ops += [Remove(rule) for rule in sorted(seen.rules - set(wanted.rules), key=_rule_order, reverse=True)]
+    for one in swapped:
+        ops += [Remove(old) for old in stale if old.ip == one.ip]
+        ops.append(Add(one))
+    ops += [Remove(one) for one in stale if all(one.ip != other.ip for other in swapped)]
+    if stale and not any(one.family == 4 for one in (*wanted.addresses, *(seen.addresses - set(stale)))):
+        # routes and neighbours have gone with the last address
+        ops += [Add(route) for route in wanted.routes if route.family == 4]
+        ops += [Add(near) for near in wanted.neighbours if ":" not in near.ip]
+    old = [one for one in seen.routes if one.ours and one not in wanted.routes]
+    ops += [Remove(one) for one in sorted(old, key=lambda one: (not one.gateway, one.key, one.metric))]
     named = {one.ip for one in wanted.neighbours}
     ops += [Remove(one) for one in sorted(seen.neighbours, key=lambda n: n.ip) if one.ours and one.ip not in named]
-    present = {(one.ip, one.mac, one.permanent) for one in seen.neighbours}
-    ops += [Add(one) for one in wanted.neighbours if (one.ip, one.mac, one.permanent) not in present]
     return ops
+
+
+def _stale_addresses(wanted: Desired, seen: Observed) -> list[Address]:
+    have = {(one.ip, one.prefix) for one in wanted.addresses}
+    six = {one.ip for one in wanted.addresses if one.family == 6}
+    found = [one for one in seen.addresses if (one.ip, one.prefix) not in have and (one.ours or one.ip in six)]
+    return sorted(found, key=lambda one: (one.ip, one.prefix))
 
 
 def _rule_order(rule: Rule) -> tuple[int, int, int]:

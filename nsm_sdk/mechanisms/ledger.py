@@ -53,12 +53,17 @@ class Record:
     ends: tuple[RecordedEnd, ...]
 
     def same_place(self, other: Record) -> bool:
-        """Whether both mean the same links: a namespace that is called by another URL is still the same one."""
-        return replace(self, ends=_unnamed(self.ends)) == replace(other, ends=_unnamed(other.ends))
+        """Whether both mean the same two links, whatever these and their namespaces are called now."""
+        return self._places() == other._places()
 
+    def _places(self) -> list[tuple[str, int, int, str]]:
+        return [(end.role, end.dev, end.ino, end.alias) for end in self.ends]
 
-def _unnamed(ends: tuple[RecordedEnd, ...]) -> tuple[RecordedEnd, ...]:
-    return tuple(replace(end, url="") for end in ends)
+    def with_tables_of(self, earlier: Record) -> Record:
+        """Remembers the tables of `earlier` too: the rules in them may be there still."""
+        pairs = zip(self.ends, earlier.ends, strict=True)
+        ends = (new if new.tables[1] else replace(new, tables=old.tables) for new, old in pairs)
+        return replace(self, ends=tuple(ends))
 
 
 class Ledger:

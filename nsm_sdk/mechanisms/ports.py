@@ -50,7 +50,10 @@ class Namespace(Protocol):
         """What there is of the link `index` (0: none) and of the rules that look up one of `tables`."""
 
     def apply(self, index: int, ops: Sequence[Op]) -> list[Failure]:
-        """Does `ops` on link `index` in order; what is there or gone already counts as done."""
+        """Does `ops` on link `index` in order; what is there or gone already counts as done.
+
+        What others have made on that link stays, also where the kernel takes it along with something of ours.
+        """
 
     def wake(self, index: int) -> None:
         """Have the kernel deal with the carrier of a link now, which it would do later by itself: until then an

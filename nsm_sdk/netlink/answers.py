@@ -27,6 +27,11 @@ from nsm_sdk.netlink.frame import (
 
 _NO_ENTRY = 0x01 | 0x20
 _LOCAL = 2
+_CLONED = 0x200
+# loopback, router advertisements, link-local
+_KERNEL_ADDRESS = {1, 2, 3}
+# redirects, the kernel, router advertisements
+_KERNEL_ROUTE = {1, 2, 9}
 
 
 def link(body: bytes) -> Link:
@@ -113,6 +118,32 @@ def neighbour(body: bytes) -> tuple[int, Neighbour] | None:
         return None
     ours = attributes.get(12, b"\0")[0] == OURS
     return index, Neighbour(socket.inet_ntop(family, raw), mac.hex(":"), bool(state & PERMANENT), ours)
+
+
+def address_of_others(body: bytes, index: int) -> bool:
+    """Whether a dumped address stands on link `index` and was made by somebody else than us and the kernel."""
+    family, _, _, _, at = ADDRESS_HEAD.unpack_from(body)
+    made_by = read_attributes(body, 8).get(11, b"\0")[0]
+    return at == index and family in FAMILY and made_by != OURS and made_by not in _KERNEL_ADDRESS
+
+
+def route_of_others(body: bytes) -> bool:
+    """Whether a dumped route was made by somebody else than us and the kernel."""
+    family, _, _, _, _, protocol, _, _, flags = ROUTE_HEAD.unpack_from(body)
+    return family in FAMILY and protocol != OURS and protocol not in _KERNEL_ROUTE and not flags & _CLONED
+
+
+def neighbour_of_others(body: bytes, index: int) -> bool:
+    """Whether a dumped entry is one that somebody else has given for good."""
+    family, at, state, _, _ = NEIGHBOUR_HEAD.unpack_from(body)
+    made_by = read_attributes(body, 12).get(12, b"\0")[0]
+    return at == index and family in FAMILY and bool(state & PERMANENT) and made_by != OURS
+
+
+def route_source(body: bytes) -> str:
+    """The preferred source address of a dumped route; empty where it has none."""
+    raw = read_attributes(body, 12).get(7)
+    return socket.inet_ntop(body[0], raw) if raw else ""
 
 
 def is_local(body: bytes) -> bool:

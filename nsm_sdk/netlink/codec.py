@@ -10,7 +10,18 @@ State: none.
 
 from __future__ import annotations
 
-from nsm_sdk.netlink.answers import address, is_local, link, neighbour, route, rule
+from nsm_sdk.netlink.answers import (
+    address,
+    address_of_others,
+    is_local,
+    link,
+    neighbour,
+    neighbour_of_others,
+    route,
+    route_of_others,
+    route_source,
+    rule,
+)
 from nsm_sdk.netlink.frame import (
     DELADDR,
     DELLINK,
@@ -25,6 +36,9 @@ from nsm_sdk.netlink.frame import (
     split,
 )
 from nsm_sdk.netlink.requests import (
+    again_address,
+    again_neighbour,
+    again_route,
     delete_link,
     dump_addresses,
     dump_links,
@@ -33,6 +47,7 @@ from nsm_sdk.netlink.requests import (
     dump_rules,
     encode,
     get_link,
+    look_after,
     look_up,
     pair,
 )
@@ -46,6 +61,10 @@ __all__ = [
     "NLMSG_DONE",
     "NLMSG_ERROR",
     "address",
+    "address_of_others",
+    "again_address",
+    "again_neighbour",
+    "again_route",
     "attribute",
     "delete_link",
     "dump_addresses",
@@ -57,12 +76,16 @@ __all__ = [
     "get_link",
     "is_local",
     "link",
+    "look_after",
     "look_up",
     "neighbour",
+    "neighbour_of_others",
     "number",
     "pair",
     "read_attributes",
     "route",
+    "route_of_others",
+    "route_source",
     "rule",
     "split",
 ]

@@ -31,6 +31,7 @@ from nsm_sdk.mechanisms.model import (
     Op,
     Remove,
     Rule,
+    SetLink,
 )
 from nsm_sdk.mechanisms.ports import Kernel, Namespace, NewEnd
 from nsm_sdk.netlink.sockets import namespace_path
@@ -115,12 +116,18 @@ class FakeNamespace:
             (self.rules.add if isinstance(op, Add) else self.rules.discard)(op.thing)
             return 0
         before = self.state.get(index)
+        if isinstance(op, SetLink) and op.name is not None:
+            standing = self.link(name=op.name)
+            if standing is not None and standing.index != index:
+                return errno.EEXIST
         if isinstance(op, MakeLink) or before is None:
             return 0 if isinstance(op, Remove) else errno.ENODEV
         after = apply([op], before)
         for family in (4, 6):
             if _families(before, family) and not _families(after, family):
-                after = replace(after, routes=frozenset(r for r in after.routes if r.family != family))
+                after = replace(after, routes=frozenset(r for r in after.routes if r.family != family or not r.ours))
+        if before.link is not None and after.link is not None and before.link.mac != after.link.mac:
+            after = replace(after, neighbours=frozenset(one for one in after.neighbours if not one.ours))
         self.state[index] = after
         self._tell(index, before, after)
         return 0

@@ -30,6 +30,7 @@ _THERE = {errno.EEXIST}
 _BATCH = 64
 _TRIES = 8
 _REACHABLE_WITHIN = 1.0
+_BRIDGED = 1
 # indexes of our choice: far above those that the kernel hands out
 _INDEXES = range(1 << 20, 1 << 30)
 
@@ -184,26 +185,54 @@ class NamespaceAdapter:
         return frozenset(rule for ours, rule in filter(None, found) if ours and rule.table in tables)
 
     def apply(self, index: int, ops: Sequence[Op]) -> list[Failure]:
-        failures: list[Failure] = []
-        for start in range(0, len(ops), _BATCH):
-            failures += self._batch(index, ops[start : start + _BATCH])
+        others = _Others.on(self, index) if any(map(_takes_along, ops)) else None
+        failures = self._steps(index, ops, others)
         again = [one.op for one in failures if _wants_ipv6(one)]
         if again and self._enable_ipv6(index):
             # routes of the refused addresses were refused with them
-            failures = self._batch(index, [one.op for one in failures])
+            failures = self._steps(index, [one.op for one in failures], None)
+        if others is not None:
+            others.mend({op.thing.ip for op in ops if isinstance(op, Remove) and isinstance(op.thing, Address)})
         return failures
 
-    def _batch(self, index: int, ops: Sequence[Op]) -> list[Failure]:
-        codes = self.channel.send([codec.encode(op, index) for op in ops])
+    def _steps(self, index: int, ops: Sequence[Op], others: _Others | None) -> list[Failure]:
+        """All in one call, so that hardly a moment lies between what belongs together."""
+        steps: list[tuple[Op | None, bytearray]] = [(op, codec.encode(op, index)) for op in ops]
+        if others is not None:
+            end = max(at for at, op in enumerate(ops) if _takes_along(op) or _is_address(op)) + 1
+            steps[end:end] = [(None, packet) for packet in others.again()]
+            come = {op.thing.ip for op in ops if isinstance(op, Add) and isinstance(op.thing, Address)}
+            for at, op in reversed(list(enumerate(ops))):
+                thing = op.thing if isinstance(op, Remove) else None
+                if isinstance(thing, Address) and thing.family == 6 and thing.ip in come:
+                    steps.insert(at, (None, codec.look_after(thing, index, _BRIDGED)))
+            if any(_has_network(op) for op in ops):
+                self._promote(index)
+        failures: list[Failure] = []
+        for start in range(0, len(steps), _BATCH):
+            failures += self._batch(index, steps[start : start + _BATCH])
+        return failures
+
+    def _batch(self, index: int, steps: Sequence[tuple[Op | None, bytearray]]) -> list[Failure]:
+        codes = self.channel.send([packet for _, packet in steps])
         failures = []
-        for op, code in zip(ops, codes, strict=True):
+        for (op, _), code in zip(steps, codes, strict=True):
             if code == errno.EBUSY and isinstance(op, SetLink) and op.name is not None:
                 # older kernels rename only what is down
                 code = max(self.channel.send([codec.encode(one, index) for one in (SetLink(up=False), op)]))
                 code = code or max(self.channel.send([codec.encode(SetLink(up=True), index)]))
-            if code and not (code in _GONE and isinstance(op, Remove)) and not (code in _THERE and isinstance(op, Add)):
+            if op is None or not code or (code in _GONE and isinstance(op, Remove)):
+                continue
+            if not (code in _THERE and isinstance(op, Add)):
                 failures.append(Failure(op, code, os.strerror(code)))
         return failures
+
+    def _promote(self, index: int) -> None:
+        """Has the other addresses of a network stay when the first of them goes."""
+        link = self.link(index=index)
+        if link is not None:
+            path = f"/proc/sys/net/ipv4/conf/{link.name}/promote_secondaries"
+            inside(self.handle, lambda: _write(path, "1"))
 
     def _enable_ipv6(self, index: int) -> bool:
         link = self.link(index=index)
@@ -232,6 +261,79 @@ class NamespaceAdapter:
         if code and code not in _GONE:
             raise _refused(code, f"to delete interface {index} of {self.url}")
         return not code
+
+
+class _Others:
+    """What others have made on a link, as the kernel has shown it, to be made again where the kernel takes it along.
+
+    It takes all IPv4 routes and neighbours with the last IPv4 address of a link, the other addresses of a network with
+    the first, a preferred source from routes with that address, and all neighbours with the MAC.
+    """
+
+    __slots__ = ("_addresses", "_channel", "_neighbours", "_routes")
+
+    def __init__(
+        self, channel: NetlinkSocket, addresses: list[bytes], routes: list[bytes], neighbours: list[bytes]
+    ) -> None:
+        self._channel = channel
+        self._addresses = addresses
+        self._routes = routes
+        self._neighbours = neighbours
+
+    @classmethod
+    def on(cls, namespace: NamespaceAdapter, index: int) -> _Others:
+        """What there is now."""
+        dump = namespace.channel.dump
+        return cls(
+            namespace.channel,
+            [body for body in dump(codec.dump_addresses(index)) if codec.address_of_others(body, index)],
+            [
+                body
+                for family in (4, 6)
+                for body in dump(codec.dump_routes(family, index))
+                if codec.route_of_others(body)
+            ],
+            [body for body in dump(codec.dump_neighbours(index)) if codec.neighbour_of_others(body, index)],
+        )
+
+    def again(self) -> list[bytearray]:
+        """Makes what is missing; what is there stays as it is."""
+        return [
+            *map(codec.again_address, self._addresses),
+            *map(codec.again_route, self._routes),
+            *map(codec.again_neighbour, self._neighbours),
+        ]
+
+    def mend(self, removed: set[str]) -> None:
+        """Deals with routes that cannot be as they were, after the addresses `removed` have gone or come again."""
+        for body in self._routes:
+            source = codec.route_source(body)
+            if source in removed and self._make(codec.again_route(body, replaces=":" in source)):
+                continue
+            # its gateway may be in no network of the link any more, its source no address of this machine
+            for keeps, onlink in ((True, False), (True, True), (False, False), (False, True)):
+                if self._make(codec.again_route(body, source=keeps, onlink=onlink)):
+                    break
+
+    def _make(self, packet: bytearray) -> bool:
+        [code] = self._channel.send([packet])
+        return not code or code in _THERE
+
+
+def _is_address(op: Op) -> bool:
+    return isinstance(op, (Add, Remove)) and isinstance(op.thing, Address)
+
+
+def _takes_along(op: Op) -> bool:
+    """Whether a kernel may remove more than it is asked to."""
+    if isinstance(op, SetLink):
+        return op.mac is not None or op.name is not None
+    return isinstance(op, Remove) and _is_address(op)
+
+
+def _has_network(op: Op) -> bool:
+    thing = op.thing if isinstance(op, Remove) else None
+    return isinstance(thing, Address) and thing.family == 4 and thing.prefix < thing.bits
 
 
 def _wants_ipv6(failure: Failure) -> bool:

@@ -17,6 +17,7 @@ from nsm_sdk.netlink.frame import (
     ACK,
     ADDRESS_HEAD,
     AF,
+    APPEND,
     CREATE,
     DELADDR,
     DELLINK,
@@ -47,13 +48,19 @@ from nsm_sdk.netlink.frame import (
     UP,
     attribute,
     message,
+    read_attributes,
 )
 
 _ONLINK = 4
+_LOCAL = 2
+_LOCAL_TABLE = 255
 _NODAD = 0x02
 _DUMMY_TABLE = 0
 _LINK_SCOPE = 253
 _REACHABLE = 0x02
+# what makes a route: destination, source, device, gateway, priority, preferred source, metrics, next hops, flow, table,
+# mark, via, next hop object, preference, encapsulation and its type, expiry
+_ROUTE_KEPT = {1, 2, 4, 5, 6, 7, 8, 9, 11, 15, 16, 18, 30, 20, 22, 21, 23}
 
 
 def _text(kind: int, text: str) -> bytes:
@@ -212,3 +219,36 @@ def _neighbour(one: Neighbour, index: int, adding: bool) -> bytearray:
     if one.ours:
         body += attribute(12, bytes((OURS,)))
     return message(NEWNEIGH, ACK | CREATE | REPLACE, body)
+
+
+def look_after(one: Address, index: int, seconds: int) -> bytearray:
+    """Has the namespace take packets to an IPv6 address as its own for so long, whether the address is there or not."""
+    body = ROUTE_HEAD.pack(AF[6], 128, 0, 0, _LOCAL_TABLE, OURS, UNIVERSE, _LOCAL, 0)
+    body += attribute(1, _ip(one.ip)) + _u32(4, index) + _u32(15, _LOCAL_TABLE) + _u32(23, seconds)
+    return message(NEWROUTE, ACK | CREATE, body)
+
+
+def again_address(body: bytes) -> bytearray:
+    """Makes an address as a dump has shown it."""
+    return message(NEWADDR, ACK | CREATE | EXCL, body)
+
+
+def again_neighbour(body: bytes) -> bytearray:
+    """Makes a neighbour as a dump has shown it."""
+    return message(NEWNEIGH, ACK | CREATE | EXCL, body)
+
+
+def again_route(body: bytes, *, onlink: bool = False, source: bool = True, replaces: bool = False) -> bytearray:
+    """Makes a route as a dump has shown it, behind others for the same destination.
+
+    `onlink`: whether or not its gateway is in a network of the link; `source`: with its preferred source address;
+    `replaces`: instead of the one that has lost it.
+    """
+    family, prefix, src, tos, table, protocol, scope, kind, flags = ROUTE_HEAD.unpack_from(body)
+    flags = flags & _ONLINK | (_ONLINK if onlink else 0)
+    attributes = {number: raw for number, raw in read_attributes(body, 12).items() if number in _ROUTE_KEPT}
+    if not source:
+        attributes.pop(7, None)
+    made = ROUTE_HEAD.pack(family, prefix, src, tos, table, protocol, scope, kind, flags)
+    made += b"".join(attribute(number, raw) for number, raw in attributes.items())
+    return message(NEWROUTE, ACK | CREATE | (REPLACE if replaces else APPEND), made)

@@ -156,7 +156,7 @@ def echo(source: str, target: str, size: int, timeout: float) -> bool:
         channel.settimeout(timeout)
         identity = os.getpid() & 0xFFFF
         head = struct.pack("!BBHHH", 128 if six else 8, 0, 0, identity, 1) + bytes(size)
-        packet = head if six else head[:2] + struct.pack("!H", _checksum(head)) + head[4:]
+        packet = head if six else head[:2] + struct.pack("!H", checksum(head)) + head[4:]
         try:
             channel.sendto(packet, (target, 0))
             while True:
@@ -168,7 +168,7 @@ def echo(source: str, target: str, size: int, timeout: float) -> bool:
             return False
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF

@@ -9,6 +9,8 @@ State: none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -20,8 +22,8 @@ from nsm_sdk.api import Connection, Mechanism, policy_route
 from nsm_sdk.api import Route as RouteMessage
 from nsm_sdk.errors import InvalidRequest
 from nsm_sdk.mechanisms import FAR, NEAR, Address, Desired, Link, Neighbour, Observed, Route, Rule, Tag, apply, desired
-from nsm_sdk.mechanisms.desired import diff
-from nsm_sdk.mechanisms.model import MAIN_TABLE, MakeLink, Remove
+from nsm_sdk.mechanisms.desired import diff, placed
+from nsm_sdk.mechanisms.model import MAIN_TABLE, Add, MakeLink, Remove
 
 TABLES = range(500, 504)
 _ips = st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.1.1", "fd00::1", "fd00::2"])
@@ -109,11 +111,78 @@ def test_applying_the_difference_leads_there(wanted: Desired, seen: Observed) ->
 
 @given(_wanted, _seen)
 def test_only_our_own_is_removed(wanted: Desired, seen: Observed) -> None:
-    taken = {address.ip for address in wanted.addresses}
+    # a kernel has an IPv6 address only once
+    taken = {address.ip for address in wanted.addresses if address.family == 6}
     for op in diff(wanted, seen):
         if isinstance(op, Remove):
             thing = op.thing
             assert isinstance(thing, Rule) or thing.ours or (isinstance(thing, Address) and thing.ip in taken)
+
+
+@given(_wanted, _seen)
+def test_new_things_come_before_old_ones_go(wanted: Desired, seen: Observed) -> None:
+    ops = diff(wanted, seen)
+    first = next((at for at, op in enumerate(ops) if isinstance(op, Remove)), len(ops))
+    late = [op.thing for op in ops[first:] if isinstance(op, Add)]
+    again = [op.thing for op in ops[:first] if isinstance(op, Add)]
+    for thing in late:
+        # one that cannot stand beside what it replaces, and what goes with the last IPv4 address
+        assert (
+            (isinstance(thing, Address) and thing.family == 6)
+            or thing in again
+            or thing in seen.routes | seen.neighbours
+        )
+
+
+_POLICIES = st.lists(st.integers(0, 5), unique=True, max_size=4)
+
+
+def _with_policies(numbers: list[int], prefix: str = "10.0.0.0/8") -> Desired:
+    conn = connection(["10.0.0.1"], ["10.0.0.2"])
+    conn.context.ip_context.policies.extend(
+        policy_route(dst_port=str(100 + number), routes=[RouteMessage(prefix=prefix)]) for number in numbers
+    )
+    return desired(conn, KERNEL, tag())
+
+
+def _way(rules: Iterable[Rule], routes: Iterable[Route], port: int) -> frozenset[Route]:
+    """The routes that a packet to `port` finds first, without the number of their table."""
+    found = min((rule for rule in rules if rule.dport == (port, port)), key=lambda rule: rule.priority, default=None)
+    table = found.table if found is not None else MAIN_TABLE
+    return frozenset(replace(route, table=MAIN_TABLE) for route in routes if route.table == table)
+
+
+@given(_POLICIES, _POLICIES, st.sampled_from(["10.0.0.0/8", "11.0.0.0/8"]))
+def test_policies_change_without_a_wrong_way(first: list[int], second: list[int], prefix: str) -> None:
+    old, new = _with_policies(first), _with_policies(second, prefix)
+    seen = apply(diff(old, Observed()), Observed())
+    wanted = placed(new, seen)
+    assert placed(wanted, seen) == wanted
+    assert {rule.dport: rule.priority for rule in wanted.rules} == {rule.dport: rule.priority for rule in new.rules}
+    ways = {
+        port: {route for one in (old, new) for route in _way(one.rules, one.routes, port)} for port in range(100, 106)
+    }
+    after = seen
+    for op in diff(wanted, seen):
+        after = apply([op], after)
+        for port, allowed in ways.items():
+            assert _way(after.rules, after.routes, port) <= allowed
+            if port - 100 in first and port - 100 in second:
+                assert _way(after.rules, after.routes, port)
+    assert diff(placed(new, after), after) == []
+
+
+def test_as_many_policies_as_there_may_be_change_places() -> None:
+    conn = connection(["10.0.0.1", "fd00::1"], ["10.0.0.2", "fd00::2"])
+    policies = [policy_route(dst_port=str(number + 1)) for number in range(128)]
+    conn.context.ip_context.policies.extend(policies)
+    seen = apply(diff(desired(conn, KERNEL, tag()), Observed()), Observed())
+    del conn.context.ip_context.policies[:]
+    conn.context.ip_context.policies.extend(policy_route(src_port=str(number + 1)) for number in range(128))
+    wanted = placed(desired(conn, KERNEL, tag()), seen)
+    assert len({rule.table for rule in wanted.rules}) == 256
+    after = apply(diff(wanted, seen), seen)
+    assert diff(placed(wanted, after), after) == []
 
 
 @given(_wanted)

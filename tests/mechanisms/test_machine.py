@@ -34,6 +34,7 @@ from nsm_sdk.mechanisms import (
     desired,
     diff,
 )
+from nsm_sdk.mechanisms.desired import placed
 from nsm_sdk.mechanisms.model import Remove, SetLink
 from nsm_sdk.mechanisms.ports import Joint, NewEnd
 from nsm_sdk.netlink import FakeNamespace, FakeNetlink
@@ -147,7 +148,8 @@ class Machine(RuleBasedStateMachine):
                 for role, mechanism in ((NEAR, one.near), (FAR, one.far)):
                     tag = Tag(forwarder="f", role=role, segment=one.segment, connection=one.id)
                     want = desired(one.connection, mechanism, tag)
-                    assert diff(want, see(self.spaces[mechanism.parameters["inodeURL"]], want.name, tag)) == []
+                    seen = see(self.spaces[mechanism.parameters["inodeURL"]], want.name, tag)
+                    assert diff(placed(want, seen), seen) == []
         names = {link.name for space in self.spaces.values() for link in space.links()}
         known = {end.parameters["name"] for one in self.joined.values() for end in (one.near, one.far)}
         assert names <= known | {"theirs"}
