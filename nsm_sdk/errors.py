@@ -6,6 +6,7 @@ Does:  names every way in which the SDK fails. Each error says what went wrong (
 
            NsmError
            |- InvalidRequest      INVALID_ARGUMENT     the caller sent something malformed
+           |  `- TemplateError    INVALID_ARGUMENT     a template that cannot be rendered; tells line and column
            |- NotFound            NOT_FOUND            nothing of that name
            |- AlreadyExists       ALREADY_EXISTS       the name is taken
            |- PermissionDenied    PERMISSION_DENIED    a policy said no
@@ -99,6 +100,15 @@ class InvalidRequest(NsmError):
     """The caller sent something malformed; sending it again cannot help."""
 
     default_status = Status.INVALID_ARGUMENT
+
+
+class TemplateError(InvalidRequest):
+    """A template that cannot be rendered. `line` and `column` count from 1 in the template's own text."""
+
+    def __init__(self, message: str, *, line: int, column: int, hint: str = "") -> None:
+        super().__init__(f"line {line}, column {column}: {message}", hint=hint)
+        self.line = line
+        self.column = column
 
 
 class NotFound(NsmError):

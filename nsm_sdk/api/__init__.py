@@ -88,7 +88,6 @@ from nsm_sdk.api.interface import (
 )
 from nsm_sdk.api.kernel import (
     complete_kernel,
-    iptables_rules,
     prefer_kernel,
 )
 from nsm_sdk.api.mechanism import (
@@ -247,7 +246,6 @@ __all__ = [
     "first",
     "following",
     "interface_name",
-    "iptables_rules",
     "is_interdomain",
     "join_domain",
     "keys",

@@ -13,6 +13,7 @@ from nsm_sdk.mechanisms.forward import KernelForward
 from nsm_sdk.mechanisms.kernel import KernelClient, KernelServer, Offer, own_namespace
 from nsm_sdk.mechanisms.ledger import Ledger, Record, RecordedEnd
 from nsm_sdk.mechanisms.model import OURS, Address, Link, NamespaceId, Neighbour, Observed, Route, Rule
+from nsm_sdk.mechanisms.nat import iptables_rules
 from nsm_sdk.mechanisms.ports import Datapath, Joint, Kernel, LinkEvent, LinkWatch, Namespace, Netlink
 from nsm_sdk.mechanisms.selection import MechanismPriority, Mechanisms
 from nsm_sdk.mechanisms.simulated import SimulatedDatapath
@@ -57,6 +58,7 @@ __all__ = [
     "desired",
     "diff",
     "far_mechanism",
+    "iptables_rules",
     "own_namespace",
     "parse_alias",
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from nsm_sdk.api import Match, NetworkService, NetworkServiceEndpoint
-from nsm_sdk.registry.template import render
+from nsm_sdk.core.templates import LabelTemplates
 
 _LISTED = 8
 """Routes that an error's text tells of."""
@@ -63,34 +63,17 @@ def is_subset(labels: Mapping[str, str], selector: Mapping[str, str], values: Ma
 
     As upstream: a label that is not there reads as empty, but there must be at least as many labels as are asked for.
     """
-    return _Wanted(selector, values).met_by(labels)
+    return _meets(labels, selector, LabelTemplates(values))
 
 
-class _Wanted:
-    """One selector, looked at for many sets of labels: each template is rendered once, and only if it matters."""
-
-    __slots__ = ("_pairs", "_rendered", "_values")
-
-    def __init__(self, selector: Mapping[str, str], values: Mapping[str, str]) -> None:
-        self._pairs = tuple(selector.items())
-        self._values = values
-        self._rendered: dict[str, str] = {}
-
-    def met_by(self, labels: Mapping[str, str]) -> bool:
-        """As `is_subset`."""
-        if len(labels) < len(self._pairs):
+def _meets(labels: Mapping[str, str], selector: Mapping[str, str], templates: LabelTemplates) -> bool:
+    if len(labels) < len(selector):
+        return False
+    for key, wanted in selector.items():
+        found = labels.get(key, "")
+        if found != wanted and found != templates.render(wanted):
             return False
-        for key, wanted in self._pairs:
-            found = labels.get(key, "")
-            if found != wanted and found != self._text(wanted):
-                return False
-        return True
-
-    def _text(self, wanted: str) -> str:
-        text = self._rendered.get(wanted)
-        if text is None:
-            text = self._rendered[wanted] = render(wanted, self._values)
-        return text
+    return True
 
 
 def labels_for(endpoint: NetworkServiceEndpoint, service: str) -> Mapping[str, str]:
@@ -102,7 +85,11 @@ def labels_for(endpoint: NetworkServiceEndpoint, service: str) -> Mapping[str, s
 
 def applicable(service: NetworkService, client: Mapping[str, str]) -> Iterable[Match]:
     """The matches whose source selector fits the client, in order."""
-    return (match for match in service.matches if is_subset(client, match.source_selector, client))
+    return _applicable(service, client, LabelTemplates(client))
+
+
+def _applicable(service: NetworkService, client: Mapping[str, str], templates: LabelTemplates) -> Iterable[Match]:
+    return (match for match in service.matches if _meets(client, match.source_selector, templates))
 
 
 def select_endpoints(
@@ -118,11 +105,12 @@ def select_endpoints(
     # Plain dictionaries, made once: a look into a message's map costs ten times as much, and there may be many.
     values = dict(client)
     offers = [(endpoint, dict(labels_for(endpoint, service.name))) for endpoint in endpoints]
-    for match in applicable(service, values):
+    templates = LabelTemplates(values)
+    for match in _applicable(service, values, templates):
         found: list[NetworkServiceEndpoint] = []
         for route in match.routes:
-            wanted = _Wanted(route.destination_selector, values)
-            found.extend(endpoint for endpoint, labels in offers if wanted.met_by(labels))
+            wanted = dict(route.destination_selector)
+            found.extend(endpoint for endpoint, labels in offers if _meets(labels, wanted, templates))
         if not found and match.fallthrough:
             continue
         if match.HasField("metadata") and not match.routes:
@@ -142,13 +130,14 @@ def select_forwarders(
     if not service.matches:
         return list(forwarders)
     found: list[NetworkServiceEndpoint] = []
-    for match in applicable(service, client):
+    templates = LabelTemplates(client)
+    for match in _applicable(service, client, templates):
         wanted = match.metadata.labels or POINT_TO_POINT
         found = [
             forwarder
             for forwarder in forwarders
             if forwarder_service in forwarder.network_service_labels
-            and is_subset(labels_for(forwarder, forwarder_service), wanted, client)
+            and _meets(labels_for(forwarder, forwarder_service), wanted, templates)
         ]
         if found or not match.fallthrough:
             break
@@ -161,7 +150,8 @@ def why_not(
     """Why an endpoint is no candidate, in a few words for an error's text."""
     if now is not None and has_expired(endpoint, now):
         return "its registration has expired"
-    matches = list(applicable(service, client))
+    templates = LabelTemplates(client)
+    matches = list(_applicable(service, client, templates))
     if not matches:
         return "no match of the service applies to the client's labels"
     offered = labels_for(endpoint, service.name)
@@ -170,7 +160,7 @@ def why_not(
     if not routes:
         return "the match that applies has no routes"
     asked = [
-        str({key: render(value, client) for key, value in route.destination_selector.items()})
+        str({key: templates.render(value) for key, value in route.destination_selector.items()})
         for route in routes[:_LISTED]
     ]
     if len(routes) > _LISTED:

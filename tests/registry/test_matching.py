@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matching and templates: properties, and the corners that the tables of the Go functions leave out.
+"""Matching: properties, and the corners that the tables of the Go functions leave out.
 
 Does:  hypothesis over labels, selectors, services and texts.
-Place: tests of `nsm_sdk.registry.matching` and `template`.
+Place: tests of `nsm_sdk.registry.matching`.
 State: none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nsm_sdk.api import Match, NetworkService, NetworkServiceEndpoint
 from nsm_sdk.core import NSE
+from nsm_sdk.core.templates import LabelTemplates
 from nsm_sdk.registry import matching
 from nsm_sdk.registry.facets import matcher_of
 from nsm_sdk.registry.matching import (
@@ -26,8 +25,6 @@ from nsm_sdk.registry.matching import (
     select_forwarders,
     why_not,
 )
-from nsm_sdk.registry.template import render
-from nsm_sdk.registry.template_values import NO_VALUE
 from tests.registry.test_store import ENTRIES, nse
 
 WORDS = st.sampled_from(("a", "b", "c"))
@@ -61,7 +58,7 @@ def _endpoints(labels: list[dict[str, str]]) -> list[NetworkServiceEndpoint]:
 @given(LABELS, SELECTORS)
 def test_a_subset_is_what_a_reader_would_say(labels: dict[str, str], selector: dict[str, str]) -> None:
     expected = len(labels) >= len(selector) and all(
-        labels.get(key, "") in (value, render(value, labels)) for key, value in selector.items()
+        labels.get(key, "") in (value, LabelTemplates(labels).render(value)) for key, value in selector.items()
     )
     assert is_subset(labels, selector, labels) is expected
     assert is_subset(labels, {}, labels)
@@ -107,75 +104,6 @@ def test_what_matches_has_every_facet_of_the_query(
     if endpoint_matches(query, entry):
         facets = matcher_of(NSE).facets
         assert set(facets(query)) <= set(facets(entry))
-
-
-@given(st.text(alphabet="{}.ab \"'|()-/*ifelsendwith%", max_size=40), LABELS)
-@example("{{" * 500 + "}}" * 500, {})
-@example("{{if .a}}" * 200 + "{{end}}" * 200, {"a": "b"})
-@example("{{" + "(" * 500 + ".a" + ")" * 500 + "}}", {"a": "b"})
-@example('{{printf "%s %d %v %q" .a 1 true .b}}', {"a": "b"})
-def test_any_text_renders_to_a_text(text: str, values: dict[str, str]) -> None:
-    rendered = render(text, values)
-    assert isinstance(rendered, str)
-    if "{{" not in text:
-        assert rendered == text
-
-
-@given(LABELS)
-def test_a_field_is_its_label(values: dict[str, str]) -> None:
-    assert render("<{{.a}}>", values) == f"<{values.get('a', NO_VALUE)}>"
-    assert render('{{ index . "a" }}', values) == values.get("a", "")
-
-
-@pytest.mark.parametrize(
-    ("text", "rendered"),
-    [
-        ("{{if .a}}yes{{else if .b}}b{{else}}no{{end}}", "yes"),
-        ("{{if .z}}yes{{else if .b}}b{{else}}no{{end}}", "b"),
-        ("{{if .z}}yes{{end}}", ""),
-        ("{{with .a}}{{.}}{{end}}", "x"),
-        ("{{with .z}}{{.}}{{else}}none{{end}}", "none"),
-        ('{{if eq .a "x" "y"}}1{{end}}{{if ne .a .b}}2{{end}}', "12"),
-        ("{{if and .a .b}}1{{end}}{{if or .z .b}}2{{end}}{{if not .z}}3{{end}}", "123"),
-        ("{{if lt 1 2}}1{{end}}{{if gt .b .a}}2{{end}}{{if le 2 2}}3{{end}}{{if ge 1 2}}4{{end}}", "123"),
-        ('{{.a | printf "%s-%s" .b}}', "y-x"),
-        ("{{(.a)}}", "x"),
-        ('{{printf "%q %v %d%%" .a .b 3}}', '"x" y 3%'),
-        ("{{print .a 1 2 .b}}", "x1 2y"),
-        ("{{println .a 1}}", "x 1\n"),
-        ("{{len .a}}{{len .}}", "12"),
-        ("{{.}}", "map[a:x b:y]"),
-        ("{{true}} {{`raw`}} {{-1}}", "true raw -1"),
-        ("a {{- /* gone */ -}} b", "ab"),
-        ("a{{.a -}}  b", "axb"),
-        # What Go refuses, or cannot run, stays as it is.
-        ("{{.a.b}}", "{{.a.b}}"),
-        ('{{.a"x"}}', '{{.a"x"}}'),
-        ("{{end}}", "{{end}}"),
-        ("{{if .a}}", "{{if .a}}"),
-        ("{{else}}", "{{else}}"),
-        ("{{range .}}{{end}}", "{{range .}}{{end}}"),
-        ("{{.a .b}}", "{{.a .b}}"),
-        ("{{.a | .b}}", "{{.a | .b}}"),
-        ("{{(.a}}", "{{(.a}}"),
-        ("{{printf .z}}", "{{printf .z}}"),
-        ('{{printf "%d" .a}}', '{{printf "%d" .a}}'),
-        ('{{printf "%s"}}', '{{printf "%s"}}'),
-        ('{{printf "x" .a}}', '{{printf "x" .a}}'),
-        ('{{printf "%5s" .a}}', '{{printf "%5s" .a}}'),
-        ("{{index .a 1}}", "{{index .a 1}}"),
-        ("{{len 1}}", "{{len 1}}"),
-        ("{{eq .a}}", "{{eq .a}}"),
-        ("{{ne .a}}", "{{ne .a}}"),
-        ("{{lt .a 1}}", "{{lt .a 1}}"),
-        ("{{lt true false}}", "{{lt true false}}"),
-        ("{{not}}{{and}}", "{{not}}{{and}}"),
-        ('{{"\\x"}}', '{{"\\x"}}'),
-        ("{{with .a}}{{.b}}{{end}}", "{{with .a}}{{.b}}{{end}}"),
-    ],
-)
-def test_templates(text: str, rendered: str) -> None:
-    assert render(text, {"a": "x", "b": "y"}) == rendered
 
 
 def test_why_an_endpoint_is_no_candidate() -> None:
@@ -232,11 +160,12 @@ def test_forwarders_by_labels() -> None:
 def test_each_template_is_rendered_once_however_many_endpoints_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     rendered: list[str] = []
 
-    def counting(text: str, values: Mapping[str, str]) -> str:
-        rendered.append(text)
-        return render(text, values)
+    class Counting(LabelTemplates):
+        def _render(self, text: str) -> str:
+            rendered.append(text)
+            return super()._render(text)
 
-    monkeypatch.setattr(matching, "render", counting)
+    monkeypatch.setattr(matching, "LabelTemplates", Counting)
     service = NetworkService(name="s")
     for number in range(10):
         route = service.matches.add(fallthrough=True).routes.add()

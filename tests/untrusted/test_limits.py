@@ -18,14 +18,13 @@ import pytest
 
 from nsm_sdk import api
 from nsm_sdk.api import Connection, NetworkServiceEndpoint, PathSegment, Request, Selector, limits, wire
-from nsm_sdk.core import END, NSE, Call, Chain, Element, Next, Role
+from nsm_sdk.core import END, NSE, Call, Chain, Element, Next, Role, templates
 from nsm_sdk.elements import Begin, Connect, Hub, UpdatePath
 from nsm_sdk.elements import begin as elements_begin
 from nsm_sdk.errors import Exhausted, InvalidRequest, Status
 from nsm_sdk.registry import Begin as RegistryBegin
 from nsm_sdk.registry import Memory
 from nsm_sdk.registry import begin as registry_begin
-from nsm_sdk.registry.template import LONGEST as LONGEST_TEMPLATE
 from nsm_sdk.testing import Probe, settled
 from nsm_sdk.transport import settings as transport_settings
 from tests.untrusted.hops import mesh
@@ -304,7 +303,9 @@ def test_the_page_names_every_limit() -> None:
         elements_begin.MOST_BYTES,
         registry_begin.MOST,
         registry_begin.MOST_BYTES,
-        LONGEST_TEMPLATE,
+        templates.LONGEST,
+        templates.MOST_PARTS,
+        templates.MOST_OF_A_CHOICE,
         transport_settings.MAX_METADATA,
         transport_settings.MAX_MESSAGE,
         transport_settings.MAX_STREAMS,

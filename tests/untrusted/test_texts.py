@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
+from nsm_sdk.core.templates import LONGEST, LabelTemplates
 from nsm_sdk.registry import select_endpoints
-from nsm_sdk.registry.template import LONGEST, render
 from nsm_sdk.transport.status import clean
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
@@ -55,7 +55,7 @@ def test_what_is_no_token_stays(text: str) -> None:
 @pytest.mark.parametrize("size", [LONGEST, 2_000_000])
 def test_a_template_of_any_length_is_rendered_at_once(piece: str, size: int) -> None:
     labels = {f"label-{number}": "x" * 4096 for number in range(1024)}
-    assert len(render(piece * (size // len(piece)), labels)) <= size
+    assert len(LabelTemplates(labels).render(piece * (size // len(piece)))) <= size
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,8 @@ def test_a_template_of_any_length_is_rendered_at_once(piece: str, size: int) -> 
 def test_a_template_that_would_expand_beyond_measure_stays_what_it_is(bomb: str) -> None:
     labels = {"a": "x" * 4096, **{f"label-{number}": "y" * 4096 for number in range(1024)}}
     assert len(bomb) <= LONGEST
-    assert render(bomb, labels) in (bomb, "x" * 4096) or len(render(bomb, labels)) <= LONGEST
+    rendered = LabelTemplates(labels).render(bomb)
+    assert rendered in (bomb, "x" * 4096) or len(rendered) <= LONGEST
 
 
 def test_a_service_of_bombs_costs_a_client_no_more_than_its_endpoints() -> None:

@@ -27,12 +27,12 @@ from nsm_sdk.api import (
     Wireguard,
     check_extra_prefix_request,
     complete_kernel,
-    iptables_rules,
     keys,
     matches,
     port_range,
     prefer_kernel,
 )
+from nsm_sdk.mechanisms import iptables_rules
 from tests.api.tables import REFUSED, answer, compare, message
 from tests.fixtures import rows
 
