@@ -138,7 +138,7 @@ async def memory() -> None:
         before = await settled_memory()
         await many(caller, [f"more-{number}" for number in range(MORE)])
         one = (await settled_memory() - before) / MORE
-    row("one idle connection, all hops in one process, resident", one, 96, "KiB", detail=f"connection {stored} bytes")
+    row("one idle connection, all hops in one process, resident", one, 56, "KiB", detail=f"connection {stored} bytes")
     note("  tokens in its path", statistics.mean(sizes), "bytes")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nsm_sdk.api import Connection, Mechanism
+from nsm_sdk.api import Connection
 from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.lab.ground import AskedPinging, Pinging, Way
 from nsm_sdk.mechanisms import Datapath, Joint, Link, SimulatedDatapath
@@ -30,17 +30,29 @@ class Books(SimulatedDatapath):
 
     def __init__(self) -> None:
         super().__init__()
-        self.joints: dict[str, Joint] = {}
+        self.joined: dict[str, tuple[End, End]] = {}
+        """The two ends of each connection, as plain values: messages would take ten times as much."""
 
     async def join(self, joint: Joint) -> None:
         await super().join(joint)
-        conn = Connection()
-        conn.CopyFrom(joint.connection)
-        self.joints[joint.id] = Joint(connection=conn, near=joint.near, far=joint.far)
+        ip = joint.connection.context.ip_context
+        mine, theirs = _plain(ip.src_ip_addrs), _plain(ip.dst_ip_addrs)
+        near, far = joint.near.parameters, joint.far.parameters
+        self.joined[joint.id] = (
+            (near.get("inodeURL", ""), near.get("name", ""), mine, theirs),
+            (far.get("inodeURL", ""), far.get("name", ""), theirs, mine),
+        )
 
     async def part(self, conn: Connection) -> None:
         await super().part(conn)
-        self.joints.pop(conn.id, None)
+        self.joined.pop(conn.id, None)
+
+    async def part_where(self, wanted: Callable[[End], bool]) -> bool:
+        """Part every connection with an end that is wanted; whether there was one."""
+        ids = [conn_id for conn_id, ends in self.joined.items() if any(map(wanted, ends))]
+        for conn_id in ids:
+            await self.part(Connection(id=conn_id))
+        return bool(ids)
 
 
 class SimulatedField:
@@ -59,9 +71,7 @@ class SimulatedField:
     async def remove(self, url: str) -> None:
         self._pods.discard(url)
         for books in self._books.values():
-            for joint in list(books.joints.values()):
-                if url in (_space(joint.near), _space(joint.far)):
-                    await books.part(joint.connection)
+            await books.part_where(lambda end: end[0] == url)
 
     async def links(self, url: str) -> list[Link]:
         if url not in self._pods:
@@ -69,13 +79,8 @@ class SimulatedField:
         return [Link(name=name) for space, name, _, _ in await self._ends() if space == url]
 
     async def unlink(self, url: str, name: str) -> bool:
-        for books in self._books.values():
-            for joint in list(books.joints.values()):
-                for end in (joint.near, joint.far):
-                    if (_space(end), end.parameters.get("name", "")) == (url, name):
-                        await books.part(joint.connection)
-                        return True
-        return False
+        found = [await books.part_where(lambda end: end[:2] == (url, name)) for books in self._books.values()]
+        return any(found)
 
     async def rules(self, url: str) -> int:
         return 0
@@ -106,13 +111,7 @@ class SimulatedField:
         )
 
     async def _ends(self) -> list[End]:
-        found: list[End] = []
-        for books in self._books.values():
-            for joint in books.joints.values():
-                ip = joint.connection.context.ip_context
-                mine, theirs = _plain(ip.src_ip_addrs), _plain(ip.dst_ip_addrs)
-                for end, near, far in ((joint.near, mine, theirs), (joint.far, theirs, mine)):
-                    found.append((_space(end), end.parameters.get("name", ""), near, far))
+        found = [end for books in self._books.values() for ends in books.joined.values() for end in ends]
         for line in await self._told() if self._told is not None else ():
             mine, theirs = _plain(line.get("src", ())), _plain(line.get("dst", ()))
             found += [(ANYWHERE, line.get("interface", ""), mine, theirs), (ANYWHERE, "", theirs, mine)]
@@ -121,8 +120,3 @@ class SimulatedField:
 
 def _plain(addresses: Iterable[str]) -> list[str]:
     return [text.partition("/")[0] for text in addresses]
-
-
-def _space(mechanism: Mechanism) -> str:
-
-    return mechanism.parameters.get("inodeURL", "")
