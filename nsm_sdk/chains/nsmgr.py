@@ -29,6 +29,7 @@ from nsm_sdk.registry import (
     Memory,
     NodeLabels,
     RegistrationTime,
+    UpdateCandidates,
     UpdatePath,
 )
 from nsm_sdk.registry import Connect as ConnectRegistry
@@ -73,12 +74,13 @@ def nsmgr(
         ns=Chain("services", *ns_end).bind(registry_end()),
         nse=Chain("endpoints", bypass, *nse_end).bind(registry_end()),
     )
+    candidates = Candidates(lookup)
     return Role(
         name,
         connection=served(
             name,
             ClientInfo(environment),
-            DiscoverForwarder(Candidates(lookup), service=forwarder_service, manager=url),
+            DiscoverForwarder(candidates, service=forwarder_service, manager=url),
             ClusterPrefixes(excluded),
             Connect(dial),
             tokens=tokens,
@@ -89,13 +91,14 @@ def nsmgr(
             limit=LoadLimit(),
         ),
         monitor=Chain("monitor", Watch(hub)),
-        ns=Chain("services", UpdatePath(tokens), Begin(NS), *ns_end),
+        ns=Chain("services", UpdatePath(tokens), Begin(NS), UpdateCandidates(NS, candidates), *ns_end),
         nse=Chain(
             "endpoints",
             UpdatePath(tokens),
             Begin(NSE),
             NodeLabels(with_client_info({}, environment)),
             Expire(longest),
+            UpdateCandidates(NSE, candidates, manager=url),
             bypass,
             *nse_end,
         ),

@@ -10,7 +10,7 @@ State: none.
 from nsm_sdk.registry.alternatives import Failures, Option, try_each
 from nsm_sdk.registry.begin import Begin
 from nsm_sdk.registry.by_domain import ByDomain, names_domain
-from nsm_sdk.registry.candidates import Candidates
+from nsm_sdk.registry.candidates import Candidates, UpdateCandidates
 from nsm_sdk.registry.connect import Connect, registry_of
 from nsm_sdk.registry.discover import OFFER, USED, Discover, Offer, find_service
 from nsm_sdk.registry.discover_forwarder import FORWARDER, DiscoverForwarder
@@ -63,6 +63,7 @@ __all__ = [
     "RoundRobin",
     "SwapIP",
     "TokenSource",
+    "UpdateCandidates",
     "UpdatePath",
     "endpoint_matches",
     "find_service",

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Call, Next, cleanup_time, narrowed
 from nsm_sdk.errors import (
     DeadlineExceeded,
     InvalidRequest,
+    NotReached,
     NsmError,
     PermissionDenied,
     ProgrammingError,
@@ -53,6 +55,10 @@ class Option:
 
     name: str
     url: str
+
+
+Ask: TypeAlias = Callable[[Call], Awaitable[Sequence[Option]]]
+"""Who may take a connection by now, as the registry itself says; empty where it cannot be asked."""
 
 
 class Failures:
@@ -99,17 +105,24 @@ async def try_each(
     failures: Failures,
     what: str,
     edit: Callable[[Connection, Option], None] = lambda conn, option: None,
+    ask: Ask | None = None,
 ) -> tuple[Option, Connection]:
     """Who took the connection, and the answer. `edit` changes the copy that one option gets.
+
+    When one cannot be reached `ask` gives the options as they are by now: it may have moved, or others have come.
 
     The error of the only option as it is; else one that lists all, with the status of the last. A request that one
     calls invalid is offered to nobody else.
     """
     errors: list[tuple[Option, Exception]] = []
     clock = call.runtime.clock
-    for number, option in enumerate(options, 1):
+    options = list(options)
+    number = 0
+    while number < len(options):
+        option = options[number]
+        number += 1
         attempt = request
-        if number < len(options):
+        if number < len(options) or ask is not None:
             attempt = Request()
             attempt.CopyFrom(request)
         edit(attempt.connection, option)
@@ -128,6 +141,9 @@ async def try_each(
             logger.info("%s: %s %r at %s failed: %s", call.runtime.name, what, option.name, option.url, error)
             if call.remaining() <= 0:
                 break
+            if ask is not None and isinstance(error, NotReached):
+                there, ask = await ask(call), None
+                options += [one for one in there if one not in options]
         except BaseException:
             # Cancelled while it was not answering: somebody else may be quicker next time.
             failures.add(option.name, clock.now())

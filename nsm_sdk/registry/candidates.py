@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The candidate cache: a registry is watched, not asked for every request.
 
-Does:  follows the queries that are in use, each in the background, and answers from what it follows. "None" is believed
+Does:  follows the queries that are in use, each in the background, and answers from what it follows. What is registered
+       through the same hop is known at once. "None" is believed
        only from a plain Find, and then at once; while the registry cannot be reached it waits, at most half of the
        caller's time, and goes on answering from what it knew.
 Place: shared service of the elements that choose (`Discover`, `DiscoverForwarder`).
@@ -17,9 +18,25 @@ from typing import Any, TypeVar
 import anyio
 
 from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
-from nsm_sdk.core import NS, NSE, Bound, Call, E, Kind, Query, RegistryNext, Runtime, Service, Timer, find_all
+from nsm_sdk.core import (
+    NS,
+    NSE,
+    Bound,
+    Call,
+    E,
+    Kind,
+    Query,
+    RegistryElement,
+    RegistryNext,
+    Runtime,
+    Service,
+    Timer,
+    find_all,
+)
 from nsm_sdk.errors import Cancelled, DeadlineExceeded, ProgrammingError, Unavailable
+from nsm_sdk.registry.begin import Begin
 from nsm_sdk.registry.connect import registry_of
+from nsm_sdk.registry.facets import matcher_of
 from nsm_sdk.registry.follow import Follow, Standing
 from nsm_sdk.registry.matching import has_expired
 
@@ -64,10 +81,13 @@ class Candidates(Service):
         self._follows.clear()
         self._runtime = None
 
-    async def service(self, call: Call, name: str) -> NetworkService | None:
-        """The service of that name; None if there is none. Unavailable while nobody can tell."""
+    async def service(self, call: Call, name: str, *, plain: bool = False) -> NetworkService | None:
+        """The service of that name; None if there is none. Unavailable while nobody can tell.
+
+        `plain`: asks the registry, whatever is known here.
+        """
         query, key = _service_query(name)
-        return await self._look(call, NS, query, lambda found: _named(found, name), key)
+        return await self._look(call, NS, query, lambda found: _named(found, name), key, plain=plain)
 
     async def endpoint(self, call: Call, name: str, service: str = "") -> NetworkServiceEndpoint | None:
         """The endpoint of that name; None if there is none. Unavailable while nobody can tell.
@@ -80,17 +100,21 @@ class Candidates(Service):
                 follow.used = call.runtime.clock.now()
                 found: NetworkServiceEndpoint = known
                 return found
-        return await self._look(call, NSE, NetworkServiceEndpoint(name=name), lambda found: _named(found, name))
+        query = NetworkServiceEndpoint(name=name)
+        return await self._look(call, NSE, query, lambda found: _named(found, name))
 
     async def endpoints(
         self,
         call: Call,
         query: NetworkServiceEndpoint,
         pick: Callable[[Sequence[NetworkServiceEndpoint]], T | None],
+        *,
+        plain: bool = False,
     ) -> T | None:
         """What `pick` makes of the endpoints that match `query`; None if it makes nothing even of a plain Find's.
 
-        `pick` may be called several times. Unavailable while nobody can tell.
+        `pick` may be called several times. `plain`: asks the registry, whatever is known here. Unavailable while nobody
+        can tell.
         """
         wanted = tuple(query.network_service_names)
 
@@ -98,7 +122,27 @@ class Candidates(Service):
             # Registries before 1.11 also answer with services whose names only contain the one asked for.
             return pick([one for one in found if all(name in one.network_service_names for name in wanted)])
 
-        return await self._look(call, NSE, query, meant)
+        return await self._look(call, NSE, query, meant, plain=plain)
+
+    def registered(self, kind: Kind[E], entry: E, known_as: E | None = None) -> None:
+        """An entry has just been registered; look-ups know it from now on.
+
+        `known_as` is the entry as the registry has it, where look-ups are to see another.
+        """
+        matches = matcher_of(kind).matches
+        for (label, _), follow in list(self._follows.items()):
+            if label != kind.label:
+                continue
+            if matches(follow.query, known_as or entry):
+                follow.put(kind.copy(entry))
+            else:
+                follow.drop(entry.name)
+
+    def unregistered(self, kind: Kind[Any], name: str) -> None:
+        """An entry has just been taken out; no look-up gives it from now on."""
+        for (label, _), follow in list(self._follows.items()):
+            if label == kind.label:
+                follow.drop(name)
 
     def age(self, query: NetworkService | NetworkServiceEndpoint) -> float | None:
         """Seconds since what is held for `query` was known to be right (0: it is now); None if it is not followed."""
@@ -127,6 +171,8 @@ class Candidates(Service):
         query: E,
         pick: Callable[[Sequence[E]], T | None],
         key: tuple[str, bytes] | None = None,
+        *,
+        plain: bool = False,
     ) -> T | None:
         runtime, registry = self._at(kind)
         key = key or _key(kind, query)
@@ -134,7 +180,7 @@ class Candidates(Service):
         follow: Follow[E] | None = self._follows.get(key)
         if follow is not None:
             follow.used = now()
-            picked = pick(_valid(follow.entries.values(), wall()))
+            picked = None if plain else pick(_valid(follow.entries.values(), wall()))
             if picked is not None:
                 return picked
         until = now() + min(call.remaining() / 2, MOST_PATIENT)
@@ -149,6 +195,9 @@ class Candidates(Service):
                     # Only what exists is followed: names that somebody made up cost no streams.
                     if entries and key not in self._follows and self._runtime is runtime:
                         self._follows[key] = Follow(runtime, registry, kind.copy(query), entries)
+                    elif plain and (follow := self._follows.get(key)) is not None:
+                        for entry in entries:
+                            follow.put(entry)
                     return pick(_valid(entries, wall()))
                 # Nobody can refresh a registration now: what has expired may live on.
                 follow = self._follows.get(key)
@@ -185,6 +234,35 @@ class Candidates(Service):
                 follow.close()
                 del self._follows[key]
         self._sweeper = runtime.after(self._idle / 2, self._sweep)
+
+
+class UpdateCandidates(RegistryElement[E]):
+    """Tell `candidates` of what is registered and unregistered here, before the caller learns that it is done.
+
+    `manager`: the URL, or a function that tells it, under which the registry knows endpoints that register here; empty
+    where it knows them under their own.
+    """
+
+    needs = (Begin,)
+
+    def __init__(self, kind: Kind[E], candidates: Candidates, *, manager: str | Callable[[], str] = "") -> None:
+        self._kind = kind
+        self._candidates = candidates
+        self.manager = manager
+
+    async def register(self, call: Call, entry: E, next: RegistryNext[E]) -> E:
+        registered = await next.register(call, entry)
+        known_as = self._kind.copy(registered)
+        manager = self.manager if isinstance(self.manager, str) else self.manager()
+        if isinstance(known_as, NetworkServiceEndpoint) and manager:
+            known_as.url = manager
+        self._candidates.registered(self._kind, registered, known_as)
+        return registered
+
+    async def unregister(self, call: Call, entry: E, next: RegistryNext[E]) -> None:
+        name = entry.name
+        await next.unregister(call, entry)
+        self._candidates.unregistered(self._kind, name)
 
 
 def _key(kind: Kind[Any], query: NetworkService | NetworkServiceEndpoint) -> tuple[str, bytes]:

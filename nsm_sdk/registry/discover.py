@@ -10,14 +10,14 @@ State: `USED`: name and address of the endpoint in use; a refresh finds it also 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Request
 from nsm_sdk.api.limits import MOST_ITEMS
 from nsm_sdk.core import Call, Element, Next, Slot
 from nsm_sdk.errors import InvalidRequest, NoCandidate, NsmError
-from nsm_sdk.registry.alternatives import Option
+from nsm_sdk.registry.alternatives import Ask, Option
 from nsm_sdk.registry.candidates import Candidates
 from nsm_sdk.registry.matching import select_endpoints, why_not
 
@@ -35,6 +35,8 @@ class Offer:
 
     service: str
     options: tuple[Option, ...]
+    ask: Ask | None = None
+    """What there is by now, by a plain Find."""
 
 
 OFFER = Slot[Offer]("endpoints to choose from")
@@ -67,7 +69,12 @@ class Discover(Element):
             USED.set(call, used)
             return answer
         service = await find_service(self.candidates, call, conn)
-        OFFER.set(call, Offer(service.name, await self._options(call, conn, service)))
+        labels = dict(conn.labels)
+
+        async def ask(call: Call) -> Sequence[Option]:
+            return await self._present(call, labels, service)
+
+        OFFER.set(call, Offer(service.name, await self._options(call, conn, service), ask))
         conn.payload = service.payload
         try:
             return await next.request(call, request)
@@ -110,23 +117,41 @@ class Discover(Element):
         return await self._quick_url(call, conn) if conn.network_service_endpoint_name else ""
 
     async def _options(self, call: Call, conn: Connection, service: NetworkService) -> tuple[Option, ...]:
-        labels = conn.labels
         seen: Sequence[NetworkServiceEndpoint] = ()
 
         def pick(endpoints: Sequence[NetworkServiceEndpoint]) -> tuple[Option, ...] | None:
             nonlocal seen
             seen = endpoints
-            left = select_endpoints(labels, service, endpoints)
-            # By name: the order of a find's results means nothing, and changes, which would upset whose turn it is.
-            return (
-                tuple(sorted((Option(one.name, one.url) for one in left if one.url), key=lambda one: one.name)) or None
-            )
+            return _fitting(conn.labels, service, endpoints)
 
-        query = NetworkServiceEndpoint(network_service_names=[service.name])
-        found = await self.candidates.endpoints(call, query, pick)
+        found = await self.candidates.endpoints(call, _offered_by(service), pick)
         if found is None:
             raise _nothing_fits(conn, service, seen)
         return found
+
+    async def _present(self, call: Call, labels: Mapping[str, str], service: NetworkService) -> Sequence[Option]:
+        """The options as the registry has them now; none where it cannot say quickly."""
+        quick = Call(call.runtime, deadline=call.runtime.clock.now() + min(2 * QUICK, call.remaining() / 2))
+
+        def pick(endpoints: Sequence[NetworkServiceEndpoint]) -> tuple[Option, ...] | None:
+            return _fitting(labels, service, endpoints)
+
+        try:
+            return await self.candidates.endpoints(quick, _offered_by(service), pick, plain=True) or ()
+        except NsmError:
+            return ()
+
+
+def _offered_by(service: NetworkService) -> NetworkServiceEndpoint:
+    return NetworkServiceEndpoint(network_service_names=[service.name])
+
+
+def _fitting(
+    labels: Mapping[str, str], service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> tuple[Option, ...] | None:
+    left = select_endpoints(labels, service, endpoints)
+    # By name: the order of a find's results means nothing, and changes, which would upset whose turn it is.
+    return tuple(sorted((Option(one.name, one.url) for one in left if one.url), key=lambda one: one.name)) or None
 
 
 async def find_service(candidates: Candidates, call: Call, conn: Connection) -> NetworkService:
@@ -152,6 +177,9 @@ async def find_service(candidates: Candidates, call: Call, conn: Connection) -> 
             f"network service {name!r} has more matches or routes than can be looked at",
             hint=f"register it with at most {MOST_ITEMS['matches']} matches of {MOST_ITEMS['routes']} routes each",
         )
+    if conn.payload and conn.payload != service.payload:
+        # It may have been registered again a moment ago.
+        service = await candidates.service(call, name, plain=True) or service
     if conn.payload and conn.payload != service.payload:
         raise NoCandidate(
             f"network service {name!r} carries {service.payload!r}, asked for is {conn.payload!r}",

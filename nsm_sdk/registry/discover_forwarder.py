@@ -9,7 +9,7 @@ State: name and address of the forwarder in use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Request, State
 from nsm_sdk.core import Call, Element, Next, Slot
@@ -62,7 +62,16 @@ class DiscoverForwarder(Element):
             # A manager that was restarted finds in the path whom it had chosen, and keeps to it as it would have: what
             # lives there must not be closed because something further on fails.
             order = [option for option in order if option.name == before] or order
-        used, answer = await try_each(call, request, next, order, self._failures, "forwarder")
+        labels = dict(conn.labels)
+
+        async def ask(call: Call) -> Sequence[Option]:
+            quick = Call(call.runtime, deadline=call.runtime.clock.now() + min(2 * QUICK, call.remaining() / 2))
+            try:
+                return await self._look(quick, labels, service, plain=True) or ()
+            except NsmError:
+                return ()
+
+        used, answer = await try_each(call, request, next, order, self._failures, "forwarder", ask=ask)
         self._used.set(call, used)
         return answer
 
@@ -95,19 +104,30 @@ class DiscoverForwarder(Element):
             return ""
 
     async def _options(self, call: Call, conn: Connection, service: NetworkService) -> list[Option]:
-        labels = conn.labels
-        seen: Sequence[NetworkServiceEndpoint] = ()
+        seen: list[NetworkServiceEndpoint] = []
+        found = await self._look(call, conn.labels, service, seen)
+        if found is None:
+            raise self._nothing_fits(dict(conn.labels), service, seen)
+        return found
+
+    async def _look(
+        self,
+        call: Call,
+        labels: Mapping[str, str],
+        service: NetworkService,
+        seen: list[NetworkServiceEndpoint] | None = None,
+        *,
+        plain: bool = False,
+    ) -> list[Option] | None:
+        """The forwarders that fit; those that were looked at last are left in `seen`."""
 
         def pick(forwarders: Sequence[NetworkServiceEndpoint]) -> list[Option] | None:
-            nonlocal seen
-            seen = forwarders
+            if seen is not None:
+                seen[:] = forwarders
             left = select_forwarders(labels, service, forwarders, self.service)
             return sorted((Option(one.name, one.url) for one in left if one.url), key=lambda one: one.name) or None
 
-        found = await self.candidates.endpoints(call, self._query(), pick)
-        if found is None:
-            raise self._nothing_fits(dict(labels), service, seen)
-        return found
+        return await self.candidates.endpoints(call, self._query(), pick, plain=plain)
 
     def _nothing_fits(
         self, labels: dict[str, str], service: NetworkService, forwarders: Sequence[NetworkServiceEndpoint]

@@ -68,6 +68,17 @@ class Follow(Generic[E]):
         """Seconds since the entries were last known to be right; 0 while the stream is live."""
         return 0.0 if self.standing is Standing.LIVE else self._runtime.clock.now() - self._since
 
+    def put(self, entry: E) -> None:
+        """The entry is registered, although the stream may not have told of it yet."""
+        self.entries[entry.name] = entry
+        self._notify()
+
+    def drop(self, name: str) -> None:
+        """There is no such entry, although the stream may not have told of it yet."""
+        if self.entries.pop(name, None) is not None:
+            self._older.discard(name)
+            self._notify()
+
     def close(self) -> None:
         """Stop following."""
         self._scope.cancel()

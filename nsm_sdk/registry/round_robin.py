@@ -39,7 +39,7 @@ class RoundRobin(Element):
             # The connection lives at one of them, also where this hop was restarted: nobody else is tried.
             order = [option for option in order if option.name in before][:1] or order
         used, answer = await try_each(
-            call, request, next, order, self._failures, f"endpoint of {offer.service!r}", _name_endpoint
+            call, request, next, order, self._failures, f"endpoint of {offer.service!r}", _name_endpoint, offer.ask
         )
         USED.set(call, used)
         return answer
