@@ -30,13 +30,13 @@ from nsm_sdk.lab import Cluster, LabEndpoint, Node
 from nsm_sdk.mechanisms.model import SetLink
 from nsm_sdk.netlink import (
     SocketWatch,
-    codec,
     create_namespace,
     delete_namespace,
     namespace_url,
     probe_now,
     run_inside,
 )
+from nsm_sdk.netlink.requests import encode
 from nsm_sdk.netlink.sockets import NetlinkSocket
 from nsm_sdk.testing import rig
 
@@ -246,7 +246,7 @@ async def links() -> None:
 def _set_down(link: str) -> None:
     """By netlink: a process would take longer than what is measured."""
     with contextlib.closing(NetlinkSocket()) as channel:
-        channel.send([codec.encode(SetLink(up=False), socket.if_nametoindex(link))])
+        channel.send([encode(SetLink(up=False), socket.if_nametoindex(link))])
 
 
 def _ip(namespace: str, *words: str) -> None:

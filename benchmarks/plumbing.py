@@ -23,7 +23,7 @@ from nsm_sdk.core import Role
 from nsm_sdk.errors import NsmError
 from nsm_sdk.mechanisms import FAR, NEAR, Desired, KernelDatapath, Link, Observed, Tag, desired, diff
 from nsm_sdk.mechanisms.ports import Joint, Kernel, NewEnd
-from nsm_sdk.netlink import NetlinkThread, codec, namespace_url, temporary_namespace
+from nsm_sdk.netlink import NetlinkThread, namespace_url, requests, temporary_namespace
 from nsm_sdk.netlink.kernel import NamespaceAdapter
 
 COUNT = 50
@@ -63,9 +63,9 @@ class Raw:
             for role, mechanism in ((NEAR, one.near), (FAR, one.far))
         ]
         ends = [NewEnd(name=want.name, mac=want.mac, mtu=want.mtu) for want in wants]
-        self.pair = [codec.pair(ends[0], self.indexes[0], ends[1], self.indexes[1], far_handle)]
+        self.pair = [requests.pair(ends[0], self.indexes[0], ends[1], self.indexes[1], far_handle)]
         self.batches = [
-            [codec.encode(op, index) for op in diff(want, Observed(link=fresh(want)))]
+            [requests.encode(op, index) for op in diff(want, Observed(link=fresh(want)))]
             for want, index in zip(wants, self.indexes, strict=True)
         ]
 

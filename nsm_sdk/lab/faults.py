@@ -28,8 +28,7 @@ from nsm_sdk.errors import FailedPrecondition, NsmError
 from nsm_sdk.lab.hop import Hop
 from nsm_sdk.lab.pod import Pod
 from nsm_sdk.lab.program import ProgramHop
-from nsm_sdk.netlink import run_inside
-from nsm_sdk.netlink.sockets import namespace_path
+from nsm_sdk.netlink import namespace_path, run_inside
 
 RUNS = 0.01
 STANDS = 0.06

@@ -19,8 +19,7 @@ from contextlib import asynccontextmanager
 
 from nsm_sdk.errors import NsmError
 from nsm_sdk.lab.echo import checksum, echo_socket
-from nsm_sdk.netlink import run_inside
-from nsm_sdk.netlink.sockets import namespace_path
+from nsm_sdk.netlink import namespace_path, run_inside
 
 INTERVAL = 0.01
 """Seconds between two."""

@@ -21,9 +21,18 @@ import anyio
 from nsm_sdk.lab.echo import Echo
 from nsm_sdk.lab.ground import Pinging, Way
 from nsm_sdk.mechanisms import Datapath, KernelDatapath, Link
-from nsm_sdk.netlink import KernelAdapter, NetlinkThread, codec, create_namespace, delete_namespace, namespace_url
+from nsm_sdk.netlink import (
+    KernelAdapter,
+    NetlinkThread,
+    create_namespace,
+    delete_namespace,
+    namespace_path,
+    namespace_url,
+)
+from nsm_sdk.netlink.codec import read_attributes
 from nsm_sdk.netlink.kernel import NamespaceAdapter
-from nsm_sdk.netlink.sockets import NetlinkSocket, Refused, namespace_path
+from nsm_sdk.netlink.requests import look_up
+from nsm_sdk.netlink.sockets import NetlinkSocket, Refused
 
 T = TypeVar("T")
 _OURS = range(0x40000000, 0x80000000)
@@ -94,13 +103,13 @@ class KernelField:
 def _route_get(space: NamespaceAdapter, target: str, source: str) -> Way | None:
     channel: NetlinkSocket = space.channel
     try:
-        answer = channel.get(codec.look_up(target, source))
+        answer = channel.get(look_up(target, source))
     except Refused:
         return None
     if answer is None:
         return None
     table, kind = answer[4], answer[7]
-    found = codec.read_attributes(answer, 12)
+    found = read_attributes(answer, 12)
     index = int.from_bytes(found.get(4, b"\0" * 4), "little")
     link = space.link(index=index)
     if kind != 1 or link is None:

@@ -13,13 +13,14 @@ from nsm_sdk.netlink.namespaces import (
     create_namespace,
     delete_namespace,
     list_namespaces,
+    namespace_path,
     namespace_url,
+    open_namespace,
     run_inside,
     temporary_namespace,
     unique_name,
 )
 from nsm_sdk.netlink.probe import Capabilities, Capability, probe, probe_now
-from nsm_sdk.netlink.sockets import namespace_path, open_namespace
 from nsm_sdk.netlink.thread import NetlinkThread
 from nsm_sdk.netlink.watch import LinkEvent, SocketWatch
 

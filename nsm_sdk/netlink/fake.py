@@ -34,7 +34,7 @@ from nsm_sdk.mechanisms.model import (
     SetLink,
 )
 from nsm_sdk.mechanisms.ports import Kernel, Namespace, NewEnd
-from nsm_sdk.netlink.sockets import namespace_path
+from nsm_sdk.netlink.namespaces import namespace_path
 from nsm_sdk.netlink.watch import LinkEvent
 
 T = TypeVar("T")

@@ -22,8 +22,9 @@ from pathlib import Path
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NsmError, PermissionDenied
 from nsm_sdk.mechanisms.model import Add, Address, Failure, Link, NamespaceId, Observed, Op, Remove, Rule, SetLink
 from nsm_sdk.mechanisms.ports import Namespace, NewEnd
-from nsm_sdk.netlink import codec
-from nsm_sdk.netlink.sockets import NetlinkSocket, Refused, inside, open_namespace
+from nsm_sdk.netlink import answers, requests
+from nsm_sdk.netlink.namespaces import inside, open_namespace
+from nsm_sdk.netlink.sockets import NetlinkSocket, Refused
 
 _GONE = {errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL}
 _THERE = {errno.EEXIST}
@@ -88,7 +89,7 @@ class KernelAdapter:
         source, target = self._open[near.id], self._open[far.id]
         for _ in range(_TRIES):
             indexes = random.choice(_INDEXES), random.choice(_INDEXES)
-            [code] = source.socket.send([codec.pair(a, indexes[0], b, indexes[1], target.handle)])
+            [code] = source.socket.send([requests.pair(a, indexes[0], b, indexes[1], target.handle)])
             if not code:
                 return indexes
             if code not in (errno.EEXIST, errno.EBUSY):
@@ -141,29 +142,29 @@ class NamespaceAdapter:
         return self._open.socket
 
     def links(self) -> list[Link]:
-        return [codec.link(body) for body in self._dump(codec.dump_links())]
+        return [answers.link(body) for body in self._dump(requests.dump_links())]
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         if not name and not index:
             return None
         try:
-            body = self.channel.get(codec.get_link(name=name, index=index))
+            body = self.channel.get(requests.get_link(name=name, index=index))
         except Refused as error:
             raise _refused(error.errno or 0, f"to show interface {name or index} of {self.url}") from error
-        return codec.link(body) if body is not None else None
+        return answers.link(body) if body is not None else None
 
     def wake(self, index: int) -> None:
         # Being asked for an interface makes the kernel look at its carrier; the answer is of no use.
         with contextlib.suppress(Refused):
-            self.channel.get(codec.get_link(index=index))
+            self.channel.get(requests.get_link(index=index))
 
     def observe(self, index: int, tables: range) -> Observed:
         link = self.link(index=index) if index else None
         if link is None:
             return Observed(rules=self._rules(tables))
-        addresses = [codec.address(body) for body in self._dump(codec.dump_addresses(index))]
-        routes = [codec.route(body) for family in (4, 6) for body in self._dump(codec.dump_routes(family, index))]
-        near = [codec.neighbour(body) for body in self._dump(codec.dump_neighbours(index))]
+        addresses = [answers.address(body) for body in self._dump(requests.dump_addresses(index))]
+        routes = [answers.route(body) for family in (4, 6) for body in self._dump(requests.dump_routes(family, index))]
+        near = [answers.neighbour(body) for body in self._dump(requests.dump_neighbours(index))]
         return Observed(
             link=link,
             addresses=frozenset(one for at, one in filter(None, addresses) if at == index),
@@ -181,7 +182,7 @@ class NamespaceAdapter:
     def _rules(self, tables: range) -> frozenset[Rule]:
         if not tables:
             return frozenset()
-        found = [codec.rule(body) for family in (4, 6) for body in self._dump(codec.dump_rules(family))]
+        found = [answers.rule(body) for family in (4, 6) for body in self._dump(requests.dump_rules(family))]
         return frozenset(rule for ours, rule in filter(None, found) if ours and rule.table in tables)
 
     def apply(self, index: int, ops: Sequence[Op]) -> list[Failure]:
@@ -197,7 +198,7 @@ class NamespaceAdapter:
 
     def _steps(self, index: int, ops: Sequence[Op], others: _Others | None) -> list[Failure]:
         """All in one call, so that hardly a moment lies between what belongs together."""
-        steps: list[tuple[Op | None, bytearray]] = [(op, codec.encode(op, index)) for op in ops]
+        steps: list[tuple[Op | None, bytearray]] = [(op, requests.encode(op, index)) for op in ops]
         if others is not None:
             end = max(at for at, op in enumerate(ops) if _takes_along(op) or _is_address(op)) + 1
             steps[end:end] = [(None, packet) for packet in others.again()]
@@ -205,7 +206,7 @@ class NamespaceAdapter:
             for at, op in reversed(list(enumerate(ops))):
                 thing = op.thing if isinstance(op, Remove) else None
                 if isinstance(thing, Address) and thing.family == 6 and thing.ip in come:
-                    steps.insert(at, (None, codec.look_after(thing, index, _BRIDGED)))
+                    steps.insert(at, (None, requests.look_after(thing, index, _BRIDGED)))
             if any(_has_network(op) for op in ops):
                 self._promote(index)
         failures: list[Failure] = []
@@ -219,8 +220,8 @@ class NamespaceAdapter:
         for (op, _), code in zip(steps, codes, strict=True):
             if code == errno.EBUSY and isinstance(op, SetLink) and op.name is not None:
                 # older kernels rename only what is down
-                code = max(self.channel.send([codec.encode(one, index) for one in (SetLink(up=False), op)]))
-                code = code or max(self.channel.send([codec.encode(SetLink(up=True), index)]))
+                code = max(self.channel.send([requests.encode(one, index) for one in (SetLink(up=False), op)]))
+                code = code or max(self.channel.send([requests.encode(SetLink(up=True), index)]))
             if op is None or not code or (code in _GONE and isinstance(op, Remove)):
                 continue
             if not (code in _THERE and isinstance(op, Add)):
@@ -251,13 +252,13 @@ class NamespaceAdapter:
 
     def _is_local(self, ip: str) -> bool:
         try:
-            body = self.channel.get(codec.look_up(ip))
+            body = self.channel.get(requests.look_up(ip))
         except Refused:
             return False
-        return body is not None and codec.is_local(body)
+        return body is not None and answers.is_local(body)
 
     def delete_link(self, index: int) -> bool:
-        [code] = self.channel.send([codec.delete_link(index)])
+        [code] = self.channel.send([requests.delete_link(index)])
         if code and code not in _GONE:
             raise _refused(code, f"to delete interface {index} of {self.url}")
         return not code
@@ -286,33 +287,33 @@ class _Others:
         dump = namespace.channel.dump
         return cls(
             namespace.channel,
-            [body for body in dump(codec.dump_addresses(index)) if codec.address_of_others(body, index)],
+            [body for body in dump(requests.dump_addresses(index)) if answers.address_of_others(body, index)],
             [
                 body
                 for family in (4, 6)
-                for body in dump(codec.dump_routes(family, index))
-                if codec.route_of_others(body)
+                for body in dump(requests.dump_routes(family, index))
+                if answers.route_of_others(body)
             ],
-            [body for body in dump(codec.dump_neighbours(index)) if codec.neighbour_of_others(body, index)],
+            [body for body in dump(requests.dump_neighbours(index)) if answers.neighbour_of_others(body, index)],
         )
 
     def again(self) -> list[bytearray]:
         """Makes what is missing; what is there stays as it is."""
         return [
-            *map(codec.again_address, self._addresses),
-            *map(codec.again_route, self._routes),
-            *map(codec.again_neighbour, self._neighbours),
+            *map(requests.again_address, self._addresses),
+            *map(requests.again_route, self._routes),
+            *map(requests.again_neighbour, self._neighbours),
         ]
 
     def mend(self, removed: set[str]) -> None:
         """Deals with routes that cannot be as they were, after the addresses `removed` have gone or come again."""
         for body in self._routes:
-            source = codec.route_source(body)
-            if source in removed and self._make(codec.again_route(body, replaces=":" in source)):
+            source = answers.route_source(body)
+            if source in removed and self._make(requests.again_route(body, replaces=":" in source)):
                 continue
             # its gateway may be in no network of the link any more, its source no address of this machine
             for keeps, onlink in ((True, False), (True, True), (False, False), (False, True)):
-                if self._make(codec.again_route(body, source=keeps, onlink=onlink)):
+                if self._make(requests.again_route(body, source=keeps, onlink=onlink)):
                     break
 
     def _make(self, packet: bytearray) -> bool:

@@ -16,18 +16,29 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from nsm_sdk.errors import NsmError
 from nsm_sdk.mechanisms.model import Add, Rule
-from nsm_sdk.netlink import codec
+from nsm_sdk.netlink import requests
 from nsm_sdk.netlink.namespaces import create_namespace, delete_namespace, run_inside
 from nsm_sdk.netlink.sockets import NetlinkSocket
 
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute, NetlinkError
+
 LINK_KINDS = ("veth", "bridge", "vxlan", "macvlan", "tun", "wireguard", "vlan", "ipvlan", "dummy", "vrf")
 _TUNSETIFF = 0x400454CA
+_SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "veth": {"peer": "nsm-peer"},
+    "vxlan": {"vxlan_id": 42},
+    "vlan": {"vlan_id": 7},
+    "vrf": {"vrf_table": 1042},
+    "macvlan": {"macvlan_mode": "bridge"},
+}
 _MISSING = "this kernel has no {}"
 
 
@@ -88,12 +99,12 @@ def probe_now() -> Capabilities:
 
 
 def _inside() -> list[Capability]:
-    # pyroute2 takes a fifth of a second to import, and only those who probe need it.
-    from nsm_sdk.netlink import trial
+    # pyroute2 takes a fifth of a second to import, and only those who probe need it
+    from pyroute2 import IPRoute
 
-    with trial.route() as ip, contextlib.closing(NetlinkSocket()) as channel:
-        found = [_try(kind, _tun if kind == "tun" else partial(trial.link, ip, kind)) for kind in LINK_KINDS]
-        found.append(_try("nftables", trial.nftables))
+    with IPRoute() as ip, contextlib.closing(NetlinkSocket()) as channel:
+        found = [_try(kind, _tun if kind == "tun" else partial(_link, ip, kind)) for kind in LINK_KINDS]
+        found.append(_try("nftables", _nftables))
         found.append(_try("policy", lambda: _policy(channel)))
         found.append(_try("icmp", _raw_icmp))
         found.append(_try("ipv6", _ipv6))
@@ -137,12 +148,48 @@ def _tun() -> None:
         os.close(handle)
 
 
+def _link(ip: IPRoute, kind: str) -> None:
+    """Makes and deletes one interface; those that need a lower one get an end of a pair."""
+    from pyroute2 import NetlinkError
+
+    settings = dict(_SETTINGS.get(kind, {}))
+    try:
+        if kind in ("macvlan", "vlan", "ipvlan"):
+            ip.link("add", ifname="nsm-lower", kind="veth", peer="nsm-peer")
+            settings["link"] = ip.link_lookup(ifname="nsm-lower")[0]
+        ip.link("add", ifname="nsm-try", kind=kind, **settings)
+    except NetlinkError as error:
+        raise _os_error(error) from error
+    finally:
+        for name in ("nsm-try", "nsm-lower"):
+            for index in ip.link_lookup(ifname=name):
+                ip.link("del", index=index)
+
+
+def _nftables() -> None:
+    """One table, thrown away with its namespace."""
+    from pyroute2 import NetlinkError
+    from pyroute2.nftables.main import NFTables
+
+    try:
+        with NFTables() as nft:
+            nft.begin()
+            nft.table("add", name="nsmprobe")
+            nft.commit()
+    except NetlinkError as error:
+        raise _os_error(error) from error
+
+
+def _os_error(error: NetlinkError) -> OSError:
+    return OSError(error.code, os.strerror(error.code))
+
+
 def _policy(channel: NetlinkSocket) -> None:
     rules = [
         Rule(family=family, priority=10_000, table=0x40000001, src=src, src_prefix=bits, proto=6, dport=(80, 90))
         for family, src, bits in ((4, "192.0.2.1", 32), (6, "2001:db8::1", 128))
     ]
-    _check(max(channel.send([codec.encode(Add(rule), 0) for rule in rules])))
+    _check(max(channel.send([requests.encode(Add(rule), 0) for rule in rules])))
 
 
 def _raw_icmp() -> None:

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a forwarder asks of the kernel, as netlink messages.
-
-Does:  encodes requests about links, addresses, routes, rules and neighbours.
-Place: half of the codec; pure.
-State: none.
-"""
+"""What a forwarder asks of the kernel, as netlink messages: about links, addresses, routes, rules and neighbours."""
 
 from __future__ import annotations
 
@@ -13,7 +8,7 @@ import struct
 
 from nsm_sdk.mechanisms.model import OURS, Add, Address, MakeLink, Neighbour, Op, Remove, Route, Rule, SetLink
 from nsm_sdk.mechanisms.ports import NewEnd
-from nsm_sdk.netlink.frame import (
+from nsm_sdk.netlink.codec import (
     ACK,
     ADDRESS_HEAD,
     AF,
@@ -26,12 +21,17 @@ from nsm_sdk.netlink.frame import (
     DELRULE,
     DUMP,
     EXCL,
+    FRA,
     GETADDR,
     GETLINK,
     GETNEIGH,
     GETROUTE,
     GETRULE,
+    IFA,
+    IFF,
+    IFLA,
     LINK_HEAD,
+    NDA,
     NEIGHBOUR_HEAD,
     NESTED,
     NEWADDR,
@@ -39,28 +39,38 @@ from nsm_sdk.netlink.frame import (
     NEWNEIGH,
     NEWROUTE,
     NEWRULE,
-    PERMANENT,
+    NUD,
     REPLACE,
     ROUTE_HEAD,
+    RT,
+    RTA,
     SETLINK,
     U32,
-    UNIVERSE,
-    UP,
     attribute,
     message,
     read_attributes,
 )
 
-_ONLINK = 4
-_LOCAL = 2
-_LOCAL_TABLE = 255
-_NODAD = 0x02
-_DUMMY_TABLE = 0
-_LINK_SCOPE = 253
-_REACHABLE = 0x02
-# what makes a route: destination, source, device, gateway, priority, preferred source, metrics, next hops, flow, table,
-# mark, via, next hop object, preference, encapsulation and its type, expiry
-_ROUTE_KEPT = {1, 2, 4, 5, 6, 7, 8, 9, 11, 15, 16, 18, 30, 20, 22, 21, 23}
+_KEPT_OF_A_ROUTE = {
+    RTA.DST,
+    RTA.SRC,
+    RTA.OIF,
+    RTA.GATEWAY,
+    RTA.PRIORITY,
+    RTA.PREFSRC,
+    RTA.METRICS,
+    RTA.MULTIPATH,
+    RTA.FLOW,
+    RTA.TABLE,
+    RTA.MARK,
+    RTA.VIA,
+    RTA.PREF,
+    RTA.ENCAP_TYPE,
+    RTA.ENCAP,
+    RTA.EXPIRES,
+    RTA.NH_ID,
+}
+"""The attributes that make a route; the others of a dump are the kernel's remarks."""
 
 
 def _text(kind: int, text: str) -> bytes:
@@ -84,14 +94,16 @@ def pair(a: NewEnd, a_index: int, b: NewEnd, b_index: int, b_namespace: int) -> 
 
     The kernel refuses a `b` that is up: it is made before its peer.
     """
-    peer = LINK_HEAD.pack(0, 0, b_index, 0, 0) + _end(b) + _u32(28, b_namespace)
-    kind = _text(1, "veth") + attribute(2 | NESTED, attribute(1 | NESTED, peer))
-    body = LINK_HEAD.pack(0, 0, a_index, UP, UP) + _end(a) + attribute(18 | NESTED, kind)
+    peer = LINK_HEAD.pack(0, 0, b_index, 0, 0) + _end(b) + _u32(IFLA.NET_NS_FD, b_namespace)
+    kind = _text(IFLA.INFO_KIND, "veth")
+    kind += attribute(IFLA.INFO_DATA | NESTED, attribute(IFLA.VETH_INFO_PEER | NESTED, peer))
+    body = LINK_HEAD.pack(0, 0, a_index, IFF.UP, IFF.UP) + _end(a) + attribute(IFLA.LINKINFO | NESTED, kind)
     return message(NEWLINK, ACK | CREATE | EXCL, body)
 
 
 def _end(end: NewEnd) -> bytes:
-    return _text(3, end.name) + attribute(1, _mac(end.mac)) + (_u32(4, end.mtu) if end.mtu else b"")
+    made = _text(IFLA.IFNAME, end.name) + attribute(IFLA.ADDRESS, _mac(end.mac))
+    return made + (_u32(IFLA.MTU, end.mtu) if end.mtu else b"")
 
 
 def delete_link(index: int) -> bytearray:
@@ -100,12 +112,12 @@ def delete_link(index: int) -> bytearray:
 
 def get_link(*, name: str = "", index: int = 0) -> bytearray:
     # without statistics and per-family tables the answer is a third of the size
-    body = LINK_HEAD.pack(0, 0, index, 0, 0) + (_text(3, name) if name else b"")
-    return message(GETLINK, 0, body + _u32(29, 8))
+    body = LINK_HEAD.pack(0, 0, index, 0, 0) + (_text(IFLA.IFNAME, name) if name else b"")
+    return message(GETLINK, 0, body + _u32(IFLA.EXT_MASK, IFLA.RTEXT_FILTER_SKIP_STATS))
 
 
 def dump_links() -> bytearray:
-    return message(GETLINK, DUMP, LINK_HEAD.pack(0, 0, 0, 0, 0) + _u32(29, 8))
+    return message(GETLINK, DUMP, LINK_HEAD.pack(0, 0, 0, 0, 0) + _u32(IFLA.EXT_MASK, IFLA.RTEXT_FILTER_SKIP_STATS))
 
 
 def dump_addresses(index: int) -> bytearray:
@@ -113,7 +125,7 @@ def dump_addresses(index: int) -> bytearray:
 
 
 def dump_routes(family: int, index: int = 0) -> bytearray:
-    body = ROUTE_HEAD.pack(AF[family], 0, 0, 0, 0, 0, 0, 0, 0) + (_u32(4, index) if index else b"")
+    body = ROUTE_HEAD.pack(AF[family], 0, 0, 0, 0, 0, 0, 0, 0) + (_u32(RTA.OIF, index) if index else b"")
     return message(GETROUTE, DUMP, body)
 
 
@@ -121,8 +133,8 @@ def look_up(ip: str, source: str = "") -> bytearray:
     """Asks which route a packet to `ip` would take, from `source` if given."""
     target, mine = _ip(ip), _ip(source) if source else b""
     family = AF[6 if len(target) == 16 else 4]
-    body = ROUTE_HEAD.pack(family, len(target) * 8, len(mine) * 8, 0, 0, 0, 0, 0, 0) + attribute(1, target)
-    return message(GETROUTE, 0, body + (attribute(2, mine) if mine else b""))
+    body = ROUTE_HEAD.pack(family, len(target) * 8, len(mine) * 8, 0, 0, 0, 0, 0, 0) + attribute(RTA.DST, target)
+    return message(GETROUTE, 0, body + (attribute(RTA.SRC, mine) if mine else b""))
 
 
 def dump_rules(family: int) -> bytearray:
@@ -130,19 +142,19 @@ def dump_rules(family: int) -> bytearray:
 
 
 def dump_neighbours(index: int) -> bytearray:
-    return message(GETNEIGH, DUMP, NEIGHBOUR_HEAD.pack(0, 0, 0, 0, 0) + _u32(8, index))
+    return message(GETNEIGH, DUMP, NEIGHBOUR_HEAD.pack(0, 0, 0, 0, 0) + _u32(NDA.IFINDEX, index))
 
 
 def encode(op: Op, index: int) -> bytearray:
     """The message that does `op` on link `index`. MakeLink has none: a pair is made whole."""
     match op:
         case SetLink():
-            flags = (UP if op.up else 0, UP) if op.up is not None else (0, 0)
+            flags = (IFF.UP if op.up else 0, IFF.UP) if op.up is not None else (0, 0)
             body = LINK_HEAD.pack(0, 0, index, *flags)
-            body += _text(3, op.name) if op.name is not None else b""
-            body += attribute(1, _mac(op.mac)) if op.mac is not None else b""
-            body += _u32(4, op.mtu) if op.mtu is not None else b""
-            body += _text(20, op.alias) if op.alias is not None else b""
+            body += _text(IFLA.IFNAME, op.name) if op.name is not None else b""
+            body += attribute(IFLA.ADDRESS, _mac(op.mac)) if op.mac is not None else b""
+            body += _u32(IFLA.MTU, op.mtu) if op.mtu is not None else b""
+            body += _text(IFLA.IFALIAS, op.alias) if op.alias is not None else b""
             return message(SETLINK, ACK, body)
         case Add(thing) | Remove(thing):
             adding = isinstance(op, Add)
@@ -162,32 +174,34 @@ def encode(op: Op, index: int) -> bytearray:
 def _address(one: Address, index: int, adding: bool) -> bytearray:
     raw = _ip(one.ip)
     six = len(raw) == 16
-    flags = PERMANENT | (_NODAD if six else 0)
-    body = ADDRESS_HEAD.pack(AF[6 if six else 4], one.prefix, flags, UNIVERSE, index) + attribute(2, raw)
+    flags = IFA.F_PERMANENT | (IFA.F_NODAD if six else 0)
+    body = ADDRESS_HEAD.pack(AF[6 if six else 4], one.prefix, flags, RT.SCOPE_UNIVERSE, index) + attribute(
+        IFA.LOCAL, raw
+    )
     if not six:
-        body += attribute(1, raw)
+        body += attribute(IFA.ADDRESS, raw)
     if not adding:
         return message(DELADDR, ACK, body)
     if one.ours:
-        body += attribute(11, bytes((OURS,)))
+        body += attribute(IFA.PROTO, bytes((OURS,)))
     return message(NEWADDR, ACK | CREATE | REPLACE, body)
 
 
 def _route(one: Route, index: int, adding: bool) -> bytearray:
     raw = _ip(one.dst)
-    table = one.table if one.table < 256 else _DUMMY_TABLE
-    scope = UNIVERSE if one.gateway or len(raw) == 16 else _LINK_SCOPE
-    flags = _ONLINK if one.gateway and adding else 0
-    protocol = OURS if one.ours else 4
+    table = one.table if one.table < 256 else RT.TABLE_UNSPEC
+    scope = RT.SCOPE_UNIVERSE if one.gateway or len(raw) == 16 else RT.SCOPE_LINK
+    flags = RT.ONLINK if one.gateway and adding else 0
+    protocol = OURS if one.ours else RT.PROT_STATIC
     family = AF[6 if len(raw) == 16 else 4]
-    body = ROUTE_HEAD.pack(family, one.prefix, 0, 0, table, protocol, scope, 1, flags)
+    body = ROUTE_HEAD.pack(family, one.prefix, 0, 0, table, protocol, scope, RT.UNICAST, flags)
     if one.prefix:
-        body += attribute(1, raw)
-    body += _u32(4, index) + _u32(15, one.table)
+        body += attribute(RTA.DST, raw)
+    body += _u32(RTA.OIF, index) + _u32(RTA.TABLE, one.table)
     if one.metric:
-        body += _u32(6, one.metric)
+        body += _u32(RTA.PRIORITY, one.metric)
     if one.gateway:
-        body += attribute(5, _ip(one.gateway))
+        body += attribute(RTA.GATEWAY, _ip(one.gateway))
     if adding:
         # neither REPLACE nor EXCL nor APPEND: in front of what others have for the same destination
         return message(NEWROUTE, ACK | CREATE, body)
@@ -195,36 +209,37 @@ def _route(one: Route, index: int, adding: bool) -> bytearray:
 
 
 def _rule(one: Rule, adding: bool) -> bytearray:
-    table = one.table if one.table < 256 else _DUMMY_TABLE
-    body = ROUTE_HEAD.pack(AF[one.family], 0, one.src_prefix, 0, table, 0, 0, 1, 0)
+    table = one.table if one.table < 256 else RT.TABLE_UNSPEC
+    body = ROUTE_HEAD.pack(AF[one.family], 0, one.src_prefix, 0, table, 0, 0, FRA.TO_TABLE, 0)
     if one.src:
-        body += attribute(2, _ip(one.src))
-    body += _u32(6, one.priority) + _u32(15, one.table) + attribute(21, bytes((OURS,)))
+        body += attribute(FRA.SRC, _ip(one.src))
+    body += _u32(FRA.PRIORITY, one.priority) + _u32(FRA.TABLE, one.table) + attribute(FRA.PROTOCOL, bytes((OURS,)))
     if one.proto:
-        body += attribute(22, bytes((one.proto,)))
+        body += attribute(FRA.IP_PROTO, bytes((one.proto,)))
     if one.sport:
-        body += attribute(23, struct.pack("=HH", *one.sport))
+        body += attribute(FRA.SPORT_RANGE, struct.pack("=HH", *one.sport))
     if one.dport:
-        body += attribute(24, struct.pack("=HH", *one.dport))
+        body += attribute(FRA.DPORT_RANGE, struct.pack("=HH", *one.dport))
     return message(NEWRULE, ACK | CREATE | EXCL, body) if adding else message(DELRULE, ACK, body)
 
 
 def _neighbour(one: Neighbour, index: int, adding: bool) -> bytearray:
     raw = _ip(one.ip)
-    state = PERMANENT if one.permanent else _REACHABLE
-    body = NEIGHBOUR_HEAD.pack(AF[6 if len(raw) == 16 else 4], index, state, 0, 0) + attribute(1, raw)
+    state = NUD.PERMANENT if one.permanent else NUD.REACHABLE
+    body = NEIGHBOUR_HEAD.pack(AF[6 if len(raw) == 16 else 4], index, state, 0, 0) + attribute(NDA.DST, raw)
     if not adding:
         return message(DELNEIGH, ACK, body)
-    body += attribute(2, _mac(one.mac))
+    body += attribute(NDA.LLADDR, _mac(one.mac))
     if one.ours:
-        body += attribute(12, bytes((OURS,)))
+        body += attribute(NDA.PROTOCOL, bytes((OURS,)))
     return message(NEWNEIGH, ACK | CREATE | REPLACE, body)
 
 
 def look_after(one: Address, index: int, seconds: int) -> bytearray:
     """Has the namespace take packets to an IPv6 address as its own for so long, whether the address is there or not."""
-    body = ROUTE_HEAD.pack(AF[6], 128, 0, 0, _LOCAL_TABLE, OURS, UNIVERSE, _LOCAL, 0)
-    body += attribute(1, _ip(one.ip)) + _u32(4, index) + _u32(15, _LOCAL_TABLE) + _u32(23, seconds)
+    body = ROUTE_HEAD.pack(AF[6], 128, 0, 0, RT.TABLE_LOCAL, OURS, RT.SCOPE_UNIVERSE, RT.LOCAL, 0)
+    body += attribute(RTA.DST, _ip(one.ip)) + _u32(RTA.OIF, index)
+    body += _u32(RTA.TABLE, RT.TABLE_LOCAL) + _u32(RTA.EXPIRES, seconds)
     return message(NEWROUTE, ACK | CREATE, body)
 
 
@@ -245,10 +260,10 @@ def again_route(body: bytes, *, onlink: bool = False, source: bool = True, repla
     `replaces`: instead of the one that has lost it.
     """
     family, prefix, src, tos, table, protocol, scope, kind, flags = ROUTE_HEAD.unpack_from(body)
-    flags = flags & _ONLINK | (_ONLINK if onlink else 0)
-    attributes = {number: raw for number, raw in read_attributes(body, 12).items() if number in _ROUTE_KEPT}
+    flags = flags & RT.ONLINK | (RT.ONLINK if onlink else 0)
+    attributes = {number: raw for number, raw in read_attributes(body, 12).items() if number in _KEPT_OF_A_ROUTE}
     if not source:
-        attributes.pop(7, None)
+        attributes.pop(RTA.PREFSRC, None)
     made = ROUTE_HEAD.pack(family, prefix, src, tos, table, protocol, scope, kind, flags)
     made += b"".join(attribute(number, raw) for number, raw in attributes.items())
     return message(NEWROUTE, ACK | CREATE | (REPLACE if replaces else APPEND), made)

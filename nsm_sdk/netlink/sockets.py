@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Namespaces by URL, and netlink sockets inside them.
+"""Netlink sockets.
 
-Does:  turns `file:///run/netns/NAME`, `/proc/PID/ns/net` or a descriptor into an open namespace file, checked to be
-       one; enters it in a thread that ends afterwards, to open a socket or run a function there; sends batches of
-       messages and collects the answers.
+Does:  sends batches of messages and collects the answers, with one blocking socket in the namespace where it was made.
 Place: under the kernel adapter, the watch and the probe.
 State: a socket's sequence counter.
 """
@@ -11,25 +9,13 @@ State: a socket's sequence counter.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import re
 import socket
-import stat
 import struct
-import threading
-from collections.abc import Callable, Sequence
-from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from collections.abc import Sequence
 
-from nsm_sdk.errors import FailedPrecondition, Internal, InvalidRequest, NsmError, PermissionDenied
-from nsm_sdk.mechanisms.model import NamespaceId
 from nsm_sdk.netlink import codec
-from nsm_sdk.netlink.libc import CLONE_NEWNET, setns
 
-T = TypeVar("T")
-_NS_GET_NSTYPE = 0xB703
-_SELF = re.compile(r"/proc/(thread-self|self)(/|$)")
 _GET_STRICT_CHK = 12
 _CAP_ACK = 10
 _SOL_NETLINK = 270
@@ -37,98 +23,6 @@ _BUFFER = 1 << 18
 _PART = 1 << 16
 _ACK = 1 << 12
 _PATIENCE = struct.pack("ll", 10, 0)
-_HINT = "give the namespace as file:///run/netns/NAME or file:///proc/PID/ns/net"
-
-
-def namespace_path(url: str) -> str:
-    """The path in a namespace's URL. InvalidRequest for one that means nothing in another process."""
-    path = url
-    if "://" in url:
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            raise InvalidRequest(f"{url[:120]!r} is not a URL", hint=_HINT) from None
-        if parts.scheme == "inode":
-            raise FailedPrecondition(
-                f"namespace {url[:120]!r} is known by inode only and no descriptor came with it", hint=_HINT
-            )
-        if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-            raise InvalidRequest(f"{url[:120]!r} does not name a file on this machine", hint=_HINT)
-        path = unquote(parts.path)
-    if not path.startswith("/") or "\0" in path:
-        raise InvalidRequest(f"{url[:120]!r} does not name a network namespace", hint=_HINT)
-    if _SELF.match(os.path.normpath(path)):
-        raise InvalidRequest(f"{url[:120]!r} means a different namespace in each process", hint=_HINT)
-    return path
-
-
-def open_namespace(url: str | int) -> tuple[int, NamespaceId]:
-    """An open descriptor of the namespace (the caller closes it) and its identity."""
-    if isinstance(url, int):
-        return _checked(os.dup(url), f"descriptor {url}")
-    path = namespace_path(url)
-    try:
-        # a look first, without opening: a peer may name a pipe or a device
-        looked = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(os.fstat(looked).st_mode):
-                raise InvalidRequest(f"{url[:120]!r} is not a network namespace", hint=_HINT)
-            handle = os.open(f"/proc/thread-self/fd/{looked}", os.O_RDONLY | os.O_CLOEXEC)
-        finally:
-            os.close(looked)
-    except PermissionError:
-        raise PermissionDenied(
-            f"namespace {url[:120]!r} may not be opened by this program", hint="run it as root, or as that pod's owner"
-        ) from None
-    except OSError as error:
-        raise FailedPrecondition(
-            f"namespace {url[:120]!r} is gone: {error.strerror}", hint="see that its pod or process is still there"
-        ) from None
-    return _checked(handle, url)
-
-
-def _checked(handle: int, url: str) -> tuple[int, NamespaceId]:
-    try:
-        if fcntl.ioctl(handle, _NS_GET_NSTYPE) != CLONE_NEWNET:
-            raise OSError(errno.EINVAL, "another kind of namespace")
-    except OSError:
-        os.close(handle)
-        raise FailedPrecondition(
-            f"{url[:120]!r} is not a network namespace (or no longer)", hint="see that its pod is still there"
-        ) from None
-    info = os.fstat(handle)
-    return handle, NamespaceId(dev=info.st_dev, ino=info.st_ino)
-
-
-def inside(handle: int, fn: Callable[[], T]) -> T:
-    """Runs `fn` in the namespace of descriptor `handle`, in a thread of its own that ends with it.
-
-    A pooled thread would carry the foreign namespace into its next job; a forked helper takes ten milliseconds.
-    """
-    result: list[T] = []
-    failure: list[BaseException] = []
-
-    def enter() -> None:
-        try:
-            setns(handle, CLONE_NEWNET)
-            result.append(fn())
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=enter, name="nsm-netns", daemon=True)
-    thread.start()
-    thread.join()
-    if failure:
-        raise _explain(failure[0]) from failure[0]
-    return result[0]
-
-
-def _explain(error: BaseException) -> BaseException:
-    if isinstance(error, PermissionError):
-        return PermissionDenied(
-            f"a network namespace may not be entered: {error.strerror}", hint="run as root or with CAP_SYS_ADMIN"
-        )
-    return error if isinstance(error, NsmError) or not isinstance(error, OSError) else Internal(str(error))
 
 
 class Refused(OSError):

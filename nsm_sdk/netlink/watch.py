@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from nsm_sdk.netlink import codec
-from nsm_sdk.netlink.sockets import inside, open_namespace
+from nsm_sdk.netlink import answers, codec
+from nsm_sdk.netlink.namespaces import inside, open_namespace
 
 _GROUPS: Final = 0x1 | 0x10 | 0x100
 _QUEUE: Final = 4096
@@ -113,12 +113,12 @@ class SocketWatch:
 
 def _event(kind: int, body: bytes) -> LinkEvent | None:
     if kind in (codec.NEWLINK, codec.DELLINK):
-        link = codec.link(body)
+        link = answers.link(body)
         alive = "up" if link.up and link.carrier else "down"
         word = "deleted" if kind == codec.DELLINK else alive
         return LinkEvent(kind=word, index=link.index, name=link.name)
     if kind in (codec.NEWADDR, codec.DELADDR):
-        found = codec.address(body)
+        found = answers.address(body)
         if found is not None:
             index, address = found
             word = "address-added" if kind == codec.NEWADDR else "address-removed"

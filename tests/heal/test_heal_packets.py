@@ -20,7 +20,7 @@ from nsm_sdk.heal import Auto, Event, Happening, Heal, Kind, Liveness, story
 from nsm_sdk.lab import Cluster, LabClient, LabEndpoint, Node
 from nsm_sdk.mechanisms.model import SetLink
 from nsm_sdk.netlink import SocketWatch, run_inside
-from nsm_sdk.netlink.codec import encode
+from nsm_sdk.netlink.requests import encode
 from nsm_sdk.netlink.sockets import NetlinkSocket
 from tests.mesh.modes import every_mode, run
 

@@ -18,8 +18,7 @@ from nsm_sdk.errors import NsmError, Unavailable
 from nsm_sdk.lab import MEMORY, Cluster, Ground, LabClient, Mode, Node, ProgramHop
 from nsm_sdk.mechanisms import NEAR, Tag
 from nsm_sdk.mechanisms.model import SetLink
-from nsm_sdk.netlink import KernelAdapter
-from nsm_sdk.netlink.sockets import namespace_path
+from nsm_sdk.netlink import KernelAdapter, namespace_path
 from nsm_sdk.testing import settled
 from tests.mesh.modes import URL, every_mode, nothing_left, run
 
