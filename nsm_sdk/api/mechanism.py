@@ -11,9 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar, overload
+from urllib.parse import unquote, urlsplit
 
 from nsm_sdk.api._gen.connection import Mechanism
 from nsm_sdk.api.interface import check_interface_name
@@ -421,3 +424,12 @@ def _sixteen(address: IPAddress) -> bytes:
     if isinstance(address, ipaddress.IPv4Address):
         return bytes(10) + b"\xff\xff" + address.packed
     return address.packed
+
+
+def namespace_identity(url: str) -> tuple[int, int] | None:
+    """Device and inode of the namespace at a `file://` URL or path, without opening it; None where there is none."""
+    with suppress(OSError, ValueError):
+        path = unquote(urlsplit(url).path) if "://" in url else url
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    return None

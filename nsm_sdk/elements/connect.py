@@ -18,6 +18,7 @@ from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, State, cleanup
 from nsm_sdk.elements.answer import Asked
 from nsm_sdk.elements.far import FAR, Far
 from nsm_sdk.errors import (
+    AlreadyExists,
     Cancelled,
     DeadlineExceeded,
     FailedPrecondition,
@@ -73,7 +74,8 @@ class Connect(Element):
         except BaseException as error:
             # Of an earlier request something may stand there; of one that never left, nothing. It may also have been
             # given up while the transport was dialing.
-            if fresh and (call.unsent or isinstance(error, NotReached)):
+            # Who refuses because another has what is asked for has built nothing, and what stands there is not ours.
+            if fresh and (call.unsent or isinstance(error, (NotReached, AlreadyExists))):
                 FAR.pop(call)
             raise
         sent, passed = asked.accept(call, answer, url)

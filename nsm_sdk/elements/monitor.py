@@ -12,8 +12,9 @@ from __future__ import annotations
 from nsm_sdk.api import Connection, EventType, Request, Snapshot, State
 from nsm_sdk.core import Call, Cause, Element, Next, Slot
 from nsm_sdk.elements.far import FAR
-from nsm_sdk.elements.monitor_client import Follower, Following, Heard, News
-from nsm_sdk.elements.monitor_server import Hub
+from nsm_sdk.elements.follow import Follower, Following, Heard, News
+from nsm_sdk.elements.hub import Hub
+from nsm_sdk.errors import AlreadyExists
 
 
 class Shown:
@@ -47,6 +48,9 @@ class Monitor(Element):
         since = 0 if self.follower is None else self.follower.mark()
         try:
             conn = await next.request(call, request)
+        except AlreadyExists:
+            # It may come from another who asks for what this connection has; that one is as it was.
+            raise
         except Exception:
             if shown is not None:
                 self._publish(shown, _with_state(shown.snapshot, State.DOWN))

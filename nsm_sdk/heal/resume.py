@@ -13,13 +13,14 @@ from __future__ import annotations
 import logging
 
 from nsm_sdk.api import KERNEL, Connection, ConnectionContext, Request, State
+from nsm_sdk.api.mechanism import namespace_identity
 from nsm_sdk.core import Call, Dial, Element, Next
 from nsm_sdk.elements.answer import FILE, PassedFile, asked_files
 from nsm_sdk.errors import Cancelled, DeadlineExceeded, NsmError, Unavailable
 from nsm_sdk.heal.earlier import checked_by, find_connections, take_over
 from nsm_sdk.heal.element import Heal
 from nsm_sdk.heal.moving import Given, add_wishes, select_anew
-from nsm_sdk.heal.probes.probe import url_of
+from nsm_sdk.heal.probes.base import url_of
 
 logger = logging.getLogger("nsm_sdk.heal")
 
@@ -84,9 +85,22 @@ class Resume(Element):
         wanted = request.mechanism_preferences
         for one in known:
             conn = take_over(one, own, [preference.type for preference in wanted])
-            if conn is not None and conn.path.path_segments[0].name == self.name and _fits(conn, request):
-                return conn
+            if conn is None or conn.path.path_segments[0].name != self.name or not _fits(conn, request):
+                continue
+            if self._elsewhere(conn):
+                logger.info("%s: connection %s is in another namespace and not taken up", self.name, own)
+                continue
+            return conn
         return None
+
+    def _elsewhere(self, conn: Connection) -> bool:
+        """Whether the interface is in a namespace that is there and not ours: a living client of our name may be using
+        it. The forwarder says whether we may have it."""
+        where = url_of(self.namespace)
+        if conn.mechanism.type != KERNEL or not isinstance(where, str):
+            return False
+        theirs, own = namespace_identity(conn.mechanism.parameters.get("inodeURL", "")), namespace_identity(where)
+        return theirs is not None and own is not None and theirs != own
 
     async def _take_up(self, call: Call, request: Request, conn: Connection) -> None:
         """Make the request one for `conn`; anew where its datapath turns out to be dead."""

@@ -9,6 +9,7 @@ State: every hop and pod that was made.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import secrets
 import shutil
@@ -207,10 +208,16 @@ class Cluster:
             case Transport.TCP:
                 return "tcp://127.0.0.1:0"
 
-    def served(self, role: str, name: str, url: str, build: Callable[[], Parts]) -> ServedHop:
-        """A hop of this process; not started."""
+    def served(
+        self, role: str, name: str, url: str, build: Callable[[], Parts], *, namesake: bool = False
+    ) -> ServedHop:
+        """A hop of this process; not started. `namesake`: there may be another of that name, which `hops` keeps."""
         hop = ServedHop(role, name, url, build, clock=_clock, observe=self._observe)
-        self._add(hop)
+        if namesake and name in self.hops:
+            number = next(one for one in itertools.count(2) if f"{name}#{one}" not in self.hops)
+            self.hops[f"{name}#{number}"] = hop
+        else:
+            self._add(hop)
         return hop
 
     def program(self, role: str, name: str, settings: Mapping[str, str], *, listens: bool = True) -> ProgramHop:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import anyio.lowlevel
 
+from nsm_sdk.core import Service
 from nsm_sdk.mechanisms import Datapath, Link
 
 
@@ -49,6 +50,10 @@ class Field(Protocol):
 
     async def remove(self, url: str) -> None:
         """Remove it; fine when it is gone."""
+        ...
+
+    def resident(self, url: str) -> Service:
+        """What lives there while it is served, as a process of a pod does."""
         ...
 
     async def links(self, url: str) -> list[Link]:

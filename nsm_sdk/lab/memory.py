@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
+from nsm_sdk.core import Runtime, Service
 from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.lab.ground import AskedPinging, Pinging, Way
 from nsm_sdk.mechanisms import Datapath, KernelDatapath, Link
@@ -35,6 +36,9 @@ class MemoryField:
     async def remove(self, url: str) -> None:
         self._pods.discard(url)
         self.netlink.remove_namespace(url)
+
+    def resident(self, url: str) -> Service:
+        return _Resident(self.netlink, url)
 
     async def links(self, url: str) -> list[Link]:
         return self.netlink.open(url).links()
@@ -95,6 +99,27 @@ class MemoryField:
             return self.netlink.open(url)
         except FailedPrecondition:
             return None
+
+
+class _Resident(Service):
+    """Says of a namespace that a process is in it."""
+
+    def __init__(self, netlink: FakeNetlink, url: str) -> None:
+        self._netlink = netlink
+        self._url = url
+        self._space: FakeNamespace | None = None
+
+    async def start(self, runtime: Runtime) -> None:
+        try:
+            self._space = self._netlink.open(self._url)
+        except FailedPrecondition:
+            return
+        self._space.residents += 1
+
+    async def stop(self) -> None:
+        if self._space is not None:
+            self._space.residents -= 1
+            self._space = None
 
 
 def _has(space: FakeNamespace, ip: str) -> bool:

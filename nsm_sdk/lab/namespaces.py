@@ -18,12 +18,14 @@ from typing import TypeVar
 
 import anyio
 
+from nsm_sdk.core import Service
 from nsm_sdk.lab.echo import Echo
 from nsm_sdk.lab.ground import Pinging, Way
 from nsm_sdk.mechanisms import Datapath, KernelDatapath, Link
 from nsm_sdk.netlink import (
     KernelAdapter,
     NetlinkThread,
+    Resident,
     create_namespace,
     delete_namespace,
     namespace_path,
@@ -44,6 +46,7 @@ class KernelField:
     def __init__(self, *, orphan_timeout: float | None = None) -> None:
         self._orphan_timeout = orphan_timeout
         self._made: dict[str, str] = {}
+        self._residents: dict[str, list[Resident]] = {}
 
     async def make(self, name: str) -> str:
         url = namespace_url(name)
@@ -54,10 +57,18 @@ class KernelField:
         return url
 
     async def remove(self, url: str) -> None:
+        for stays in self._residents.pop(url, ()):
+            stays.leave()
         name = self._made.pop(url, None)
         if name is not None:
             with anyio.CancelScope(shield=True):
                 await asyncio.to_thread(delete_namespace, name)
+
+    def resident(self, url: str) -> Service:
+        # One that stays would keep the namespace when the pod is removed.
+        stays = Resident(url)
+        self._residents.setdefault(url, []).append(stays)
+        return stays
 
     async def links(self, url: str) -> list[Link]:
         found = await self._look(url, lambda space: space.links())

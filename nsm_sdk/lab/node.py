@@ -121,10 +121,12 @@ class Node:
         """A new pod."""
         return await self.cluster.make_pod(name)
 
-    async def client(self, name: str, *elements: Element, pod: Pod | None = None, kernel: bool = True) -> LabClient:
+    async def client(
+        self, name: str, *elements: Element, pod: Pod | None = None, kernel: bool = True, namesake: bool = False
+    ) -> LabClient:
         """A client with a pod of its own, unless one is given. It runs in this process in every mode, so that its
         calls can be made one by one; `elements` are its own, above the one that asks for a kernel interface in the pod
-        (without `kernel` there is none)."""
+        (without `kernel` there is none). `namesake`: another client of that name may be running."""
         cluster = self.cluster
         inside = pod or await self.pod(name)
 
@@ -136,11 +138,11 @@ class Node:
                 *([KernelClient(namespace=inside.url)] if kernel else []),
                 manager=self.manager.url,
                 dial=dial,
-                services=[tokens, dial],
+                services=[tokens, dial, cluster.field.resident(inside.url)],
             )
             return Parts(role=role)
 
-        hop = cluster.served("nsc", name, "", build)
+        hop = cluster.served("nsc", name, "", build, namesake=namesake)
         await hop.start()
         return LabClient(hop, inside)
 

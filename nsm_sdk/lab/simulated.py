@@ -10,14 +10,17 @@ State: what is joined, by forwarder; the pods that exist.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nsm_sdk.api import Connection
+from nsm_sdk.core import Runtime, Service
 from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.lab.ground import AskedPinging, Pinging, Way
 from nsm_sdk.mechanisms import Datapath, Joint, Link, SimulatedDatapath
+from nsm_sdk.mechanisms.clients import Held
 
 Told = Callable[[], Awaitable[Iterable[Mapping[str, Any]]]]
 End = tuple[str, str, list[str], list[str]]
@@ -28,13 +31,17 @@ ANYWHERE = "*"
 class Books(SimulatedDatapath):
     """A simulated datapath that also remembers what it joined."""
 
-    def __init__(self) -> None:
+    def __init__(self, residents: Counter[str]) -> None:
         super().__init__()
         self.joined: dict[str, tuple[End, End]] = {}
         """The two ends of each connection, as plain values: messages would take ten times as much."""
+        self._residents = residents
 
-    async def join(self, joint: Joint) -> None:
-        await super().join(joint)
+    def occupied(self, held: Held) -> bool:
+        return self._residents[held.url] > 0 or super().occupied(held)
+
+    async def join(self, joint: Joint) -> list[str]:
+        gone = await super().join(joint)
         ip = joint.connection.context.ip_context
         mine, theirs = _plain(ip.src_ip_addrs), _plain(ip.dst_ip_addrs)
         near, far = joint.near.parameters, joint.far.parameters
@@ -42,6 +49,7 @@ class Books(SimulatedDatapath):
             (near.get("inodeURL", ""), near.get("name", ""), mine, theirs),
             (far.get("inodeURL", ""), far.get("name", ""), theirs, mine),
         )
+        return gone
 
     async def part(self, conn: Connection) -> None:
         await super().part(conn)
@@ -62,6 +70,7 @@ class SimulatedField:
         self._told = told
         self._pods: set[str] = set()
         self._books: dict[str, Books] = {}
+        self._residents: Counter[str] = Counter()
 
     async def make(self, name: str) -> str:
         url = f"file:///run/netns/{name}"
@@ -72,6 +81,9 @@ class SimulatedField:
         self._pods.discard(url)
         for books in self._books.values():
             await books.part_where(lambda end: end[0] == url)
+
+    def resident(self, url: str) -> Service:
+        return _Resident(self._residents, url)
 
     async def links(self, url: str) -> list[Link]:
         if url not in self._pods:
@@ -98,7 +110,7 @@ class SimulatedField:
         return None
 
     def datapath(self, forwarder: str, state: Path) -> Datapath:
-        return self._books.setdefault(forwarder, Books())
+        return self._books.setdefault(forwarder, Books(self._residents))
 
     async def aclose(self) -> None:
         self._pods.clear()
@@ -116,6 +128,20 @@ class SimulatedField:
             mine, theirs = _plain(line.get("src", ())), _plain(line.get("dst", ()))
             found += [(ANYWHERE, line.get("interface", ""), mine, theirs), (ANYWHERE, "", theirs, mine)]
         return found
+
+
+class _Resident(Service):
+    """Counts who lives in a pod."""
+
+    def __init__(self, residents: Counter[str], url: str) -> None:
+        self._residents = residents
+        self._url = url
+
+    async def start(self, runtime: Runtime) -> None:
+        self._residents[self._url] += 1
+
+    async def stop(self) -> None:
+        self._residents[self._url] -= 1
 
 
 def _plain(addresses: Iterable[str]) -> list[str]:

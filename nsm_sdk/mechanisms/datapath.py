@@ -12,12 +12,14 @@ State: the ledger (records on disk), and the ids claimed in this run.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nsm_sdk.api import KERNEL, LOCAL, Connection, Mechanism
 from nsm_sdk.core import Runtime, Service
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NsmError
+from nsm_sdk.mechanisms.clients import Client, Held, former, refreshed_until
 from nsm_sdk.mechanisms.desired import desired
 from nsm_sdk.mechanisms.ledger import Ledger, Record
 from nsm_sdk.mechanisms.model import Remove
@@ -26,6 +28,8 @@ from nsm_sdk.mechanisms.side import Side, is_ours
 from nsm_sdk.mechanisms.tags import FAR, NEAR, Tag, parse_alias
 
 logger = logging.getLogger("nsm_sdk.mechanisms")
+LAPSED_GRACE = 15.0
+"""Seconds that clients whose tokens ended while the forwarder was away get to come back: they ask again sooner."""
 
 
 class KernelDatapath(Service):
@@ -44,23 +48,31 @@ class KernelDatapath(Service):
         self._netlink = netlink
         self._ledger = Ledger(None)
         self._claimed: set[str] = set()
+        self._unclaimed: set[str] = set()
+        """Of the records, those of an earlier run that nobody has asked for since."""
+        self._wall = time.time
 
     async def start(self, runtime: Runtime) -> None:
         """Reads the records; FailedPrecondition where the folder cannot be used."""
         self._ledger = await self._netlink.run(lambda _: Ledger(self.state))
         self._claimed.clear()
-        self._plan(runtime)
+        self._unclaimed = set(self.ids())
+        self._wall = lambda: runtime.clock.wall()
+        if self.orphan_timeout is not None:
+            if self.orphan_timeout > LAPSED_GRACE:
+                self._plan(runtime, LAPSED_GRACE, self._lapsed)
+            self._plan(runtime, self.orphan_timeout, self._sweep, again=True)
 
-    def _plan(self, runtime: Runtime) -> None:
+    def _plan(self, runtime: Runtime, seconds: float, work: Callable[[Kernel], object], *, again: bool = False) -> None:
         async def sweep() -> None:
             try:
-                await self.sweep()
+                await self._netlink.run(work)
             except NsmError as error:
                 logger.warning("forwarder %s: sweep of orphans: %s", self.name, error)
-            self._plan(runtime)
+            if again:
+                self._plan(runtime, seconds, work, again=True)
 
-        if self.orphan_timeout is not None:
-            runtime.after(self.orphan_timeout, lambda: runtime.spawn(sweep, "sweep of orphans"))
+        runtime.after(seconds, lambda: runtime.spawn(sweep, "sweep of orphans"))
 
     async def stop(self) -> None:
         """Ends the netlink thread; what is joined stays joined."""
@@ -72,28 +84,58 @@ class KernelDatapath(Service):
         record = self._ledger.get(connection)
         if record is None:
             return None
+        self._claims(connection)
+        end = record.end(FAR)
+        if end is None:
+            return None
+        return Mechanism(cls=LOCAL, type=KERNEL, parameters={"name": end.name, "inodeURL": end.url})
+
+    def _claims(self, connection: str) -> None:
         self._claimed.add(connection)
-        for end in record.ends:
-            if end.role == FAR:
-                return Mechanism(cls=LOCAL, type=KERNEL, parameters={"name": end.name, "inodeURL": end.url})
-        return None
+        self._unclaimed.discard(connection)
 
-    async def join(self, joint: Joint) -> None:
-        """Makes interfaces, addresses and routes as wanted, or verifies and repairs them."""
-        self._claimed.add(joint.id)
+    async def admit(self, conn: Connection) -> list[str]:
+        """Ids of the connections that the same client has left behind and this one replaces.
 
-        def work(kernel: Kernel) -> None:
+        AlreadyExists where a living client of that name has it in another namespace.
+        """
+        client, url = Client.of(conn), conn.mechanism.parameters.get("inodeURL", "")
+        held = self._ledger.of(client) if client is not None and url else []
+        if client is None or all(record.connection == conn.id and _near_url(record) == url for record in held):
+            return []
+        known = client
+        return await self._netlink.run(lambda kernel: self._former(kernel, known, conn.id, kernel.open(url)))
+
+    async def join(self, joint: Joint) -> list[str]:
+        """Makes interfaces, addresses and routes as wanted, or verifies and repairs them. Returns the ids of
+        connections whose place this one has taken."""
+
+        def work(kernel: Kernel) -> list[str]:
             # reading the connection is work too, and a hundred of them may come at once
-            sides = [self._side(kernel, joint, role) for role in (NEAR, FAR)]
-            self._join(kernel, joint.id, *sides)
+            near, far = (self._side(kernel, joint, role) for role in (NEAR, FAR))
+            record = Record(
+                connection=joint.id,
+                forwarder=self.name,
+                ends=(near.recorded(), far.recorded()),
+                client=Client.of(joint.connection),
+                until=refreshed_until(joint.connection),
+            )
+            gone = [] if record.client is None else self._former(kernel, record.client, joint.id, near.namespace)
+            self._claims(joint.id)
+            for other in [*gone, *self._in_the_way(record)]:
+                self._replace(kernel, other)
+            self._join(kernel, record, near, far)
+            return gone
 
-        await self._netlink.run(work)
+        return await self._netlink.run(work)
 
     async def part(self, conn: Connection) -> None:
         """Removes all that bears the tag of the connection; fine when there is nothing."""
         urls = [conn.mechanism.parameters.get("inodeURL", "")]
         # what cannot be removed now is an orphan: tried again by whoever closes, and by the next sweep
         self._claimed.discard(conn.id)
+        if self._ledger.get(conn.id) is not None:
+            self._unclaimed.add(conn.id)
         await self._netlink.run(lambda kernel: self._part(kernel, conn.id, urls))
 
     async def sweep(self) -> list[str]:
@@ -118,16 +160,62 @@ class KernelDatapath(Service):
             )
         return Side(kernel.open(url), want, tag)
 
-    def _join(self, kernel: Kernel, connection: str, near: Side, far: Side) -> None:
-        record = Record(connection=connection, forwarder=self.name, ends=tuple(side.recorded() for side in (near, far)))
-        before = self._ledger.get(connection)
+    def _former(self, kernel: Kernel, client: Client, connection: str, near: Namespace) -> list[str]:
+        held = (
+            Held(record.connection, end.place, end.url, record.until)
+            for record in self._ledger.of(client)
+            if (end := record.end(NEAR)) is not None
+        )
+
+        def occupied(one: Held) -> bool:
+            record = self._ledger.get(one.connection)
+            end = None if record is None else record.end(NEAR)
+            return end is not None and kernel.occupied(*end.place)
+
+        place = (near.id.dev, near.id.ino)
+        return former(client, connection, place, held, occupied=occupied, now=self._wall)
+
+    def _in_the_way(self, record: Record) -> list[str]:
+        """Connections of an earlier run that nobody has asked for since, and whose addresses the endpoint has given to
+        this one, or whose client's time is over, in one of the two namespaces."""
+        near, far = record.ends
+        source, target = set(near.addresses), set(far.addresses)
+        found: list[str] = []
+        for connection in list(self._unclaimed):
+            other = self._ledger.get(connection)
+            if other is None or connection == record.connection:
+                continue
+            theirs_near, theirs_far = other.end(NEAR), other.end(FAR)
+            if theirs_near is None or theirs_far is None or theirs_far.place != far.place:
+                continue
+            # Several clients may share the endpoint's own address, and nothing else.
+            theirs = set(theirs_near.addresses)
+            if self._has_lapsed(other) or source & (theirs | set(theirs_far.addresses)) or target & theirs:
+                found.append(connection)
+        return found
+
+    def _has_lapsed(self, record: Record) -> bool:
+        return 0.0 < record.until <= self._wall()
+
+    def _replace(self, kernel: Kernel, connection: str) -> None:
+        record = self._ledger.get(connection)
+        if record is not None:
+            logger.info("forwarder %s: what is left of connection %s makes way", self.name, connection)
+            if errors := self._remove(kernel, record):
+                raise errors[0]
+            self._ledger.forget(connection)
+        self._claimed.discard(connection)
+        self._unclaimed.discard(connection)
+
+    def _join(self, kernel: Kernel, record: Record, near: Side, far: Side) -> None:
+        before = self._ledger.get(record.connection)
         known = before is not None and before.same_place(record)
         if before is not None and known:
             record = record.with_tables_of(before)
         elif before is not None:
             # a side has moved: the old pair is not this one
             self._remove(kernel, before)
-        self._ledger.put(record)
+        self._ledger.put(record, now=self._wall() if record.until else 0.0)
         if before is not None and known:
             if self._adopt(near, far):
                 return
@@ -211,6 +299,7 @@ class KernelDatapath(Service):
         if errors:
             raise errors[0]
         self._ledger.forget(connection)
+        self._unclaimed.discard(connection)
 
     def _remove(self, kernel: Kernel, record: Record) -> list[NsmError]:
         """Rules first, then the links; deleting one end deletes the other. What cannot be reached is gone."""
@@ -239,6 +328,13 @@ class KernelDatapath(Service):
         if seen.rules:
             namespace.apply(index, [Remove(rule) for rule in seen.rules])
 
+    def _lapsed(self, kernel: Kernel) -> None:
+        """Removes what an earlier run left of clients whose time is over: others get their addresses."""
+        for connection in list(self._unclaimed):
+            record = self._ledger.get(connection)
+            if record is not None and self._has_lapsed(record):
+                self._replace(kernel, connection)
+
     def _sweep(self, kernel: Kernel) -> list[str]:
         gone: list[str] = []
         records = self._ledger.all()
@@ -246,6 +342,7 @@ class KernelDatapath(Service):
             if record.connection not in self._claimed:
                 if not self._remove(kernel, record):
                     self._ledger.forget(record.connection)
+                    self._unclaimed.discard(record.connection)
                 gone.append(record.connection)
         for url in {end.url for record in records for end in record.ends}:
             namespace = _open(kernel, url)
@@ -259,6 +356,11 @@ class KernelDatapath(Service):
         if gone:
             logger.info("forwarder %s removed orphans of an earlier run: %s", self.name, ", ".join(gone))
         return gone
+
+
+def _near_url(record: Record) -> str:
+    end = record.end(NEAR)
+    return "" if end is None else end.url
 
 
 def _open(kernel: Kernel, url: str) -> Namespace | None:

@@ -22,17 +22,20 @@ from pathlib import Path
 from typing import Any
 
 from nsm_sdk.errors import FailedPrecondition
+from nsm_sdk.mechanisms.clients import Client
 from nsm_sdk.mechanisms.tags import file_name
 
 logger = logging.getLogger("nsm_sdk.mechanisms")
 _VERSION = 1
+_NEWS = 0.3
+"""Share of a token's life by which it must have grown to be written again; a client refreshes after a third of it."""
 _LARGEST = 1 << 17
 """Bytes of a record; ours have about a thousand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedEnd:
-    """Where an end is: namespace (URL as given, device, inode) and the link's name, MAC and alias."""
+    """Where an end is: namespace (URL as given, device, inode), the link's name, MAC and alias, and its addresses."""
 
     role: str
     url: str
@@ -42,15 +45,32 @@ class RecordedEnd:
     mac: str
     alias: str
     tables: tuple[int, int] = (0, 0)
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The identity of the namespace."""
+        return self.dev, self.ino
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """All that is remembered of one connection."""
+    """All that is remembered of one connection. `until`: wall time until which its client has refreshed it."""
 
     connection: str
     forwarder: str
     ends: tuple[RecordedEnd, ...]
+    client: Client | None = None
+    until: float = 0.0
+
+    def end(self, role: str) -> RecordedEnd | None:
+        """The end of that role."""
+        return next((end for end in self.ends if end.role == role), None)
+
+    def worth_writing(self, written: Record, now: float) -> bool:
+        """Whether it tells more than what was written before: a token that lasts a little longer is no news."""
+        share = (self.until - now) * _NEWS
+        return replace(self, until=written.until) != written or abs(self.until - written.until) > share
 
     def same_place(self, other: Record) -> bool:
         """Whether both mean the same two links, whatever these and their namespaces are called now."""
@@ -72,6 +92,7 @@ class Ledger:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._records: dict[str, Record] = {}
+        self._clients: dict[Client, dict[str, None]] = {}
         if folder is not None:
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -79,7 +100,8 @@ class Ledger:
                     path.unlink(missing_ok=True)
                 if folder.stat().st_mode & 0o022:
                     logger.warning("state folder %s can be written by others: make it mode 0700", folder)
-                self._records = {record.connection: record for record in self._load(folder)}
+                for record in self._load(folder):
+                    self._keep(record)
             except OSError as error:
                 raise FailedPrecondition(
                     f"state folder {folder} cannot be used: {error.strerror}",
@@ -94,9 +116,14 @@ class Ledger:
         """Everything that is remembered."""
         return list(self._records.values())
 
-    def put(self, record: Record) -> None:
-        """Remembers `record`; nothing is written when it is already so."""
-        if self._records.get(record.connection) == record:
+    def of(self, client: Client) -> list[Record]:
+        """What is remembered of a client's connections."""
+        return [self._records[connection] for connection in list(self._clients.get(client, ()))]
+
+    def put(self, record: Record, *, now: float = 0.0) -> None:
+        """Remembers `record`; nothing is written when what is written says as much at the wall time `now`."""
+        before = self._records.get(record.connection)
+        if before is not None and not record.worth_writing(before, now):
             return
         if self.folder is not None:
             path = f"{self.folder}/{file_name(record.connection)}"
@@ -109,7 +136,21 @@ class Ledger:
                 with contextlib.suppress(OSError):
                     os.unlink(draft)
                 raise _told(path, "written", error) from error
+        self._keep(record)
+
+    def _keep(self, record: Record) -> None:
+        self._drop(record.connection)
         self._records[record.connection] = record
+        if record.client is not None:
+            self._clients.setdefault(record.client, {})[record.connection] = None
+
+    def _drop(self, connection: str) -> None:
+        before = self._records.pop(connection, None)
+        if before is not None and before.client is not None:
+            left = self._clients[before.client]
+            left.pop(connection, None)
+            if not left:
+                del self._clients[before.client]
 
     def forget(self, connection: str) -> None:
         """Drops the record; FailedPrecondition where its file cannot be removed, then it stays."""
@@ -119,7 +160,7 @@ class Ledger:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise _told(str(path), "removed", error) from error
-        self._records.pop(connection, None)
+        self._drop(connection)
 
     def _load(self, folder: Path) -> Iterator[Record]:
         for path in sorted(folder.glob("*.json")):
@@ -163,7 +204,10 @@ def _read(path: Path) -> bytes:
 def _plain(record: Record) -> dict[str, Any]:
     # asdict copies deeply, and takes longer than writing the file
     ends = [{field: getattr(end, field) for field in RecordedEnd.__slots__} for end in record.ends]
-    return {"version": _VERSION, "connection": record.connection, "forwarder": record.forwarder, "ends": ends}
+    plain: dict[str, Any] = {"version": _VERSION, "connection": record.connection, "forwarder": record.forwarder}
+    if record.client is not None:
+        plain["client"] = [record.client.name, record.client.id, record.client.subject, record.client.index]
+    return {**plain, "until": record.until, "ends": ends}
 
 
 def _parse(raw: Any) -> Record:
@@ -173,5 +217,19 @@ def _parse(raw: Any) -> Record:
     for end in raw["ends"]:
         low, high = end["tables"]
         strings = {key: str(end[key]) for key in ("role", "url", "name", "mac", "alias")}
-        ends.append(RecordedEnd(dev=int(end["dev"]), ino=int(end["ino"]), tables=(int(low), int(high)), **strings))
-    return Record(connection=str(raw["connection"]), forwarder=str(raw["forwarder"]), ends=tuple(ends))
+        addresses = tuple(map(str, end.get("addresses", ())))
+        tables = (int(low), int(high))
+        ends.append(
+            RecordedEnd(dev=int(end["dev"]), ino=int(end["ino"]), tables=tables, addresses=addresses, **strings)
+        )
+    client = None
+    if raw.get("client") is not None:
+        name, first, subject, index = raw["client"]
+        client = Client(str(name), str(first), str(subject), int(index))
+    return Record(
+        connection=str(raw["connection"]),
+        forwarder=str(raw["forwarder"]),
+        ends=tuple(ends),
+        client=client,
+        until=float(raw.get("until", 0.0)),
+    )

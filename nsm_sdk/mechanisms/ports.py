@@ -76,6 +76,9 @@ class Kernel(Protocol):
         InvalidRequest for a URL that can never be a namespace; FailedPrecondition where it is gone.
         """
 
+    def occupied(self, dev: int, ino: int) -> bool:
+        """Whether a process is in that namespace, as far as this program may look."""
+
     def join(self, near: Namespace, a: NewEnd, far: Namespace, b: NewEnd) -> tuple[int, int]:
         """Makes one veth pair with an end in each namespace; returns the indexes. AlreadyExists for a taken name."""
 
@@ -152,8 +155,15 @@ class Datapath(Protocol):
         """Somebody asks for the connection of that id: what an earlier run left of it is no orphan. Returns the far
         side's mechanism as it was joined; None where nothing is known of the connection."""
 
-    async def join(self, joint: Joint) -> None:
-        """Makes it so, or verifies and repairs; repeated for every refresh."""
+    async def admit(self, conn: Connection) -> list[str]:
+        """Before anything is asked for: ids of connections that the same client has left, and this one replaces.
+
+        AlreadyExists where another client of that name lives in another namespace.
+        """
+
+    async def join(self, joint: Joint) -> list[str]:
+        """Makes it so, or verifies and repairs; repeated for every refresh. Returns what it has replaced, as `admit`
+        does, with the same error."""
 
     async def part(self, conn: Connection) -> None:
         """Removes what there is of the connection; fine when there is nothing, or a namespace is gone."""

@@ -123,6 +123,7 @@ class Side:
             mac=self.want.mac,
             alias=self.want.alias,
             tables=(tables.start, tables.stop) if self.want.rules else (0, 0),
+            addresses=tuple(one.ip for one in self.want.addresses),
         )
 
     def _explain(self, failure: Failure) -> NsmError:

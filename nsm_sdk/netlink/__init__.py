@@ -10,6 +10,7 @@ State: none here.
 from nsm_sdk.netlink.fake import FakeNamespace, FakeNetlink
 from nsm_sdk.netlink.kernel import KernelAdapter
 from nsm_sdk.netlink.namespaces import (
+    Resident,
     create_namespace,
     delete_namespace,
     list_namespaces,
@@ -32,6 +33,7 @@ __all__ = [
     "KernelAdapter",
     "LinkEvent",
     "NetlinkThread",
+    "Resident",
     "SocketWatch",
     "create_namespace",
     "delete_namespace",

@@ -81,6 +81,8 @@ class FakeNamespace:
         self.peers: dict[int, tuple[FakeNamespace, int]] = {}
         self.watches: set[FakeWatch] = set()
         self.refuse: Callable[[Op], int] = lambda op: 0
+        self.residents = 0
+        """How many processes are said to be in it."""
 
     def links(self) -> list[Link]:
         """All links."""
@@ -206,6 +208,10 @@ class FakeNetlink:
                 f"namespace {str(url)[:120]!r} is gone", hint="see that its pod or process is still there"
             )
         return space
+
+    def occupied(self, dev: int, ino: int) -> bool:
+        """Whether a process is said to be in that namespace."""
+        return any(one.residents > 0 and (one.id.dev, one.id.ino) == (dev, ino) for one in self._spaces.values())
 
     def join(self, near: Namespace, a: NewEnd, far: Namespace, b: NewEnd) -> tuple[int, int]:
         """Makes one pair with an end in each namespace; AlreadyExists for a taken name."""

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NsmError, PermissionDenied
+from nsm_sdk.mechanisms.clients import has_processes
 from nsm_sdk.mechanisms.model import Add, Address, Failure, Link, NamespaceId, Observed, Op, Remove, Rule, SetLink
 from nsm_sdk.mechanisms.ports import Namespace, NewEnd
 from nsm_sdk.netlink import answers, requests
@@ -60,6 +61,10 @@ class KernelAdapter:
         self._open_ping = open_ping
         own = os.stat("/proc/self/ns/net")
         self._own = NamespaceId(dev=own.st_dev, ino=own.st_ino)
+
+    def occupied(self, dev: int, ino: int) -> bool:
+        """Whether a process, or a thread of one, is in that namespace."""
+        return has_processes(dev, ino)
 
     def open(self, url: str | int) -> NamespaceAdapter:
         """The namespace at a `file://` URL, a path, or an open descriptor; kept open for a while."""

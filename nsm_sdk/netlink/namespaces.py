@@ -11,10 +11,12 @@ State: the machine's, and the loaded C library: Python 3.11 has not these system
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import errno
 import fcntl
+import logging
 import os
 import re
 import secrets
@@ -25,11 +27,13 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
+from nsm_sdk.core import Runtime, Service
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, Internal, InvalidRequest, NsmError, PermissionDenied
 from nsm_sdk.mechanisms.model import NamespaceId, SetLink
 from nsm_sdk.netlink import requests
 from nsm_sdk.netlink.sockets import NetlinkSocket
 
+logger = logging.getLogger("nsm_sdk.netlink")
 T = TypeVar("T")
 FOLDER = Path("/run/netns")
 _NS_GET_NSTYPE = 0xB703
@@ -265,3 +269,47 @@ def _not_made(error: OSError) -> NsmError:
     return FailedPrecondition(
         f"no network namespace can be made: {error.strerror}", hint="see that the kernel has network namespaces"
     )
+
+
+class Resident(Service):
+    """A thread of this program that stays in the namespace `url` while its role is served, so that a forwarder sees
+    somebody live there although the program itself runs elsewhere. Where it may not enter, it stays away."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._leave = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    async def start(self, runtime: Runtime) -> None:
+        """Enters, and returns when it is there."""
+        self._leave.clear()
+        there = threading.Event()
+
+        def stay() -> None:
+            try:
+                handle, _ = open_namespace(self.url)
+                try:
+                    setns(handle, CLONE_NEWNET)
+                finally:
+                    os.close(handle)
+            except (OSError, NsmError) as error:
+                logger.info("cannot stay in namespace %s: %s", self.url, error)
+                return
+            finally:
+                there.set()
+            self._leave.wait()
+
+        self._thread = threading.Thread(target=stay, name="nsm-resident", daemon=True)
+        self._thread.start()
+        await asyncio.to_thread(there.wait)
+
+    async def stop(self) -> None:
+        """Leaves."""
+        self.leave()
+
+    def leave(self) -> None:
+        """Leaves, and returns when it has."""
+        self._leave.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None

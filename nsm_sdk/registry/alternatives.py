@@ -106,8 +106,10 @@ async def try_each(
     what: str,
     edit: Callable[[Connection, Option], None] = lambda conn, option: None,
     ask: Ask | None = None,
+    final: tuple[type[NsmError], ...] = (),
 ) -> tuple[Option, Connection]:
-    """Who took the connection, and the answer. `edit` changes the copy that one option gets.
+    """Who took the connection, and the answer. `edit` changes the copy that one option gets; `final` are errors that
+    another option cannot change.
 
     When one cannot be reached `ask` gives the options as they are by now: it may have moved, or others have come.
 
@@ -134,6 +136,8 @@ async def try_each(
                 answer = await next.request(call, attempt)
         except (InvalidRequest, ProgrammingError):
             raise  # nobody else could do better
+        except final:
+            raise
         except (NsmError, TimeoutError) as error:
             if not isinstance(error, (PermissionDenied, Unauthenticated)):
                 failures.add(option.name, clock.now())

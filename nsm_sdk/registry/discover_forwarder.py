@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Request, State
 from nsm_sdk.core import Call, Element, Next, Slot
-from nsm_sdk.errors import NoCandidate, NsmError
+from nsm_sdk.errors import AlreadyExists, NoCandidate, NsmError
 from nsm_sdk.registry.alternatives import Failures, Option, try_each
 from nsm_sdk.registry.candidates import Candidates
 from nsm_sdk.registry.discover import QUICK, find_service
@@ -71,7 +71,9 @@ class DiscoverForwarder(Element):
             except NsmError:
                 return ()
 
-        used, answer = await try_each(call, request, next, order, self._failures, "forwarder", ask=ask)
+        used, answer = await try_each(
+            call, request, next, order, self._failures, "forwarder", ask=ask, final=(AlreadyExists,)
+        )
         self._used.set(call, used)
         return answer
 

@@ -8,7 +8,6 @@ State: none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,11 +28,8 @@ def _element(text: str) -> Layer[Next]:
     name, _, rest = text.partition(" ")
     if name == "groupipam":
         return ipam_chain(parse_groups(rest.removeprefix("[").removesuffix("]")))
-    kinds: dict[str, Callable[..., Layer[Next]]] = {
-        "point2pointipam": PointToPointIpam,
-        "singlepointipam": SinglePointIpam,
-    }
-    return kinds[name](*([] if rest == "without prefixes" else rest.split(", ")))
+    kind = {"point2pointipam": PointToPointIpam, "singlepointipam": SinglePointIpam}[name]
+    return kind(*([] if rest == "without prefixes" else rest.split(", ")))
 
 
 def _connection(entry: Row) -> Connection:

@@ -27,8 +27,8 @@ from nsm_sdk.cli.settings import setting
 
 if TYPE_CHECKING:
     from nsm_sdk.cli.program import Program
-    from nsm_sdk.core import Role
-    from nsm_sdk.elements.notify import Told
+    from nsm_sdk.core import Role, Service
+    from nsm_sdk.elements.tell import Told
     from nsm_sdk.heal import Happenings, Heal, Journals, Probe
 
 
@@ -108,8 +108,17 @@ def build(
         heal=(heal,),
         resume=Resume(settings.name, manager=settings.connect_to, dial=dialer, heal=heal, namespace=settings.netns),
         environment=machine,
-        services=(tokens, dialer),
+        services=(tokens, dialer, *_residents(settings)),
     )
+
+
+def _residents(settings: Settings) -> list[Service]:
+    """Whoever plumbs another namespace lives there: a second client of its name is to be refused."""
+    if not settings.netns or settings.datapath != "kernel":
+        return []
+    from nsm_sdk.netlink import Resident, namespace_url
+
+    return [Resident(namespace_url(settings.netns))]
 
 
 def healing(settings: Settings, journals: Journals | None = None, happenings: Happenings | None = None) -> Heal:
