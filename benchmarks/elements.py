@@ -21,7 +21,7 @@ from nsm_sdk.api import Connection, PathSegment, Request
 from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY
 from nsm_sdk.core import END, NOBODY, Call, Chain, Element, Next, Role, Slot, State, Timing
 from nsm_sdk.elements import UpdatePath
-from nsm_sdk.security import Insecure, TokenGenerator, UpdateToken
+from nsm_sdk.security import Authenticate, Insecure, TokenGenerator, UpdateToken
 from nsm_sdk.transport.metadata import outgoing
 
 ELEMENTS = 30
@@ -129,7 +129,7 @@ async def hop(running: Any) -> None:
     """What one hop spends on path and tokens."""
     caller = TokenGenerator(Insecure("nsmgr", "manager"))
     tokens = TokenGenerator(Insecure("forwarder", "forwarder"))
-    chain = Chain("hop", UpdatePath("forwarder", opens=False), UpdateToken(tokens, strict=True)).bind(END)
+    chain = Chain("hop", UpdatePath("forwarder", opens=False), Authenticate(), UpdateToken(tokens)).bind(END)
     came = Request(connection=Connection(id="1", network_service="icmp-responder"))
     came.connection.path.path_segments.extend([PathSegment(name="nsc", id="0"), PathSegment(name="manager", id="1")])
     came.connection.path.index = 1

@@ -103,10 +103,21 @@ class InvalidRequest(NsmError):
 
 
 class TemplateError(InvalidRequest):
-    """A template that cannot be rendered. `line` and `column` count from 1 in the template's own text."""
+    """A template that cannot be rendered. `line` and `column` count from 1 in the template's own text; 0: unknown."""
 
-    def __init__(self, message: str, *, line: int, column: int, hint: str = "") -> None:
-        super().__init__(f"line {line}, column {column}: {message}", hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        line: int = 0,
+        column: int = 0,
+        hint: str = "",
+        hop: str = "",
+        element: str = "",
+        trail: tuple[str, ...] = (),
+    ) -> None:
+        text = f"line {line}, column {column}: {message}" if line else message
+        super().__init__(text, hint=hint, hop=hop, element=element, trail=trail)
         self.line = line
         self.column = column
 

@@ -25,7 +25,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from nsm_sdk.testing import Holdings, connected_sockets, settled
-from nsm_sdk.testing.tasks import lines
+from nsm_sdk.testing.leaks import lines
 from tests.run import MARK
 
 _TRIES = 20

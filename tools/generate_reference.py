@@ -167,7 +167,7 @@ def one_element(room: str, kind: type[Layer[Any]]) -> Iterator[str]:
     yield signature(kind, f"nsm_sdk.{room}.{kind.__name__}")
     yield "```"
     yield ""
-    yield first_paragraph(own_doc(kind))
+    yield inspect.cleandoc(own_doc(kind))
     yield ""
     yield f"* *Family:* {family}."
     for head in ("Does", "Place", "State") if alone_in(module) else ():

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from nsm_sdk.core import Chain, Dial, Element, Role, Service
 from nsm_sdk.elements import Begin, ClientInfo, ClientUrl, Connect, Refresh, Retry, Tell, UpdatePath
-from nsm_sdk.elements.tell import Told
+from nsm_sdk.elements.notify import Told
 
 
 def nsc(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from nsm_sdk.core import Chain, Element, Next, Role, Service
 from nsm_sdk.elements import Begin, Follower, Hub, LoadLimit, Monitor, Timeout, TrimPath, UpdatePath, Watch
-from nsm_sdk.security import TokenSource, UpdateToken
+from nsm_sdk.security import Authenticate, TokenSource, UpdateToken
 
 
 def served(
@@ -25,7 +25,7 @@ def served(
     secret: str = "",
     limit: LoadLimit | None = None,
 ) -> Chain[Next]:
-    """A chain that peers call: path and order first, then who calls, then how long it lives, then who watches it.
+    """A chain that peers call: path first, then who calls, then order, then how long it lives, then who watches it.
 
     `limit` refuses Requests beyond what this hop can work on at once; default: none is refused.
     """
@@ -33,8 +33,9 @@ def served(
         name,
         *([limit] if limit is not None else []),
         UpdatePath(name, opens=False, secret=secret),
+        Authenticate(),
         Begin(),
-        UpdateToken(tokens, strict=True),
+        UpdateToken(tokens),
         *authorize,
         Timeout(),
         Monitor(hub, follower),

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from nsm_sdk.core.call import Slot
 from nsm_sdk.core.lifecycle import Service
-from nsm_sdk.core.observe import Observer, Place
+from nsm_sdk.core.observe import Observer, Place, Verb, check_code, checked, is_foreign
 from nsm_sdk.errors import ChainOrderError, ProgrammingError
 
 N = TypeVar("N")
@@ -42,6 +42,8 @@ class Layer(Generic[N]):
     last: ClassVar[bool] = False
     gives_state: ClassVar[bool] = False
     verbs: ClassVar[tuple[str, ...]] = ()
+    verb_results: ClassVar[Mapping[str, tuple[type[Any], ...]]] = {}
+    """What each verb must return, or yield, where it must be something."""
     next_type: ClassVar[type[Any]]
 
     def bind(self, next: N, observe: Observer | None = None) -> N:
@@ -62,7 +64,11 @@ class Layer(Generic[N]):
         def bound(call: Any, subject: Any) -> Any:
             return method(call, subject, next)
 
-        return bound if observe is None else observe.wrap(Place(self, verb), bound)
+        run: Verb = bound
+        if is_foreign(method):
+            check_code(self, verb)
+            run = checked(self, verb, method, next)
+        return run if observe is None else observe.wrap(Place(self, verb), run)
 
     def children(self) -> Mapping[str, Layer[N]]:
         """Layers inside this one, by label: branches, or the members of a chain."""
@@ -224,6 +230,8 @@ def _walk(layer: Layer[Any], above: _Above, where: str) -> _Above:
 
 def _check_one(layer: Layer[Any], above: _Above, where: str) -> None:
     name = _name(layer)
+    for verb in layer.verbs:
+        check_code(layer, verb)
     for seen in above.maybe:
         if seen.last:
             raise ChainOrderError(

@@ -8,7 +8,7 @@ State: none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ClassVar, TypeAlias, final
 
 from nsm_sdk.api import Connection, Request
@@ -46,6 +46,7 @@ class Element(Layer[Next]):
     """
 
     verbs: ClassVar[tuple[str, ...]] = ("request", "close")
+    verb_results: ClassVar[Mapping[str, tuple[type[Any], ...]]] = {"request": (Connection,)}
     next_type = Next
 
     @passes
@@ -60,12 +61,9 @@ class Element(Layer[Next]):
 
     def bind(self, next: Next, observe: Observer | None = None) -> Next:
         bound = super().bind(next, observe)
-        own = (self._close_alone,) if self.overrides("close") else ()
+        own = (self._bind_verb("close", END, None),) if self.overrides("close") else ()
         bound.closers = own + next.closers
         return bound
-
-    def _close_alone(self, call: Call, conn: Connection) -> Coroutine[Any, Any, None]:
-        return self.close(call, conn, END)
 
 
 async def _end_request(call: Call, request: Request) -> Connection:

@@ -8,7 +8,7 @@ State: none.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, final
@@ -79,6 +79,10 @@ class RegistryElement(Layer[RegistryNext[E]], Generic[E]):
     """One step of a registry's chain; override what you need."""
 
     verbs: ClassVar[tuple[str, ...]] = ("register", "unregister", "find")
+    verb_results: ClassVar[Mapping[str, tuple[type[Any], ...]]] = {
+        "register": (NetworkService, NetworkServiceEndpoint),
+        "find": (Found,),
+    }
     next_type = RegistryNext
 
     @passes

@@ -8,8 +8,8 @@ State: none.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from typing import ClassVar, TypeAlias, final
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, ClassVar, TypeAlias, final
 
 from nsm_sdk.api import ConnectionEvent, Selector
 from nsm_sdk.core.call import Call
@@ -32,6 +32,7 @@ class WatchElement(Layer[WatchNext]):
     """One step of a monitor chain."""
 
     verbs: ClassVar[tuple[str, ...]] = ("watch",)
+    verb_results: ClassVar[Mapping[str, tuple[type[Any], ...]]] = {"watch": (ConnectionEvent,)}
     next_type = WatchNext
 
     @passes

@@ -10,26 +10,24 @@ from __future__ import annotations
 
 from nsm_sdk.elements.begin import Begin, forget_endpoint
 from nsm_sdk.elements.cleanup import Cleanup
-from nsm_sdk.elements.client_info import ClientInfo
 from nsm_sdk.elements.client_url import ClientUrl
 from nsm_sdk.elements.connect import Connect
 from nsm_sdk.elements.far import FAR, Far
-from nsm_sdk.elements.follow import Follower, Following, Heard, News
-from nsm_sdk.elements.hub import Hub, Watch
+from nsm_sdk.elements.idle import OnIdle
+from nsm_sdk.elements.labels import ClientInfo, SetExtraContext
 from nsm_sdk.elements.load_limit import LoadLimit
 from nsm_sdk.elements.merge import merge
 from nsm_sdk.elements.monitor import Monitor
-from nsm_sdk.elements.on_idle import OnIdle
+from nsm_sdk.elements.monitor_client import Follower, Following, Heard, News
+from nsm_sdk.elements.monitor_server import Hub, Watch
+from nsm_sdk.elements.notify import Tell, Told
 from nsm_sdk.elements.passthrough import Passthrough
 from nsm_sdk.elements.refresh import REFRESHING, Refresh, Refreshing, refresh_after
 from nsm_sdk.elements.retry import Retry
-from nsm_sdk.elements.set_extra_context import SetExtraContext
 from nsm_sdk.elements.swap_ip import SwapDestinationIp, SwapSourceIp
 from nsm_sdk.elements.switch import Case, Condition, Switch, otherwise
-from nsm_sdk.elements.tell import Tell, Told
 from nsm_sdk.elements.timeout import Timeout, close_after
-from nsm_sdk.elements.trim_path import TrimPath
-from nsm_sdk.elements.update_path import UpdatePath
+from nsm_sdk.elements.update_path import TrimPath, UpdatePath
 
 __all__ = [
     "FAR",

@@ -12,8 +12,8 @@ from __future__ import annotations
 from nsm_sdk.api import Connection, EventType, Request, Snapshot, State
 from nsm_sdk.core import Call, Cause, Element, Next, Slot
 from nsm_sdk.elements.far import FAR
-from nsm_sdk.elements.follow import Follower, Following, Heard, News
-from nsm_sdk.elements.hub import Hub
+from nsm_sdk.elements.monitor_client import Follower, Following, Heard, News
+from nsm_sdk.elements.monitor_server import Hub
 from nsm_sdk.errors import AlreadyExists
 
 

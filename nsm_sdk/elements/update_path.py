@@ -18,6 +18,7 @@ from nsm_sdk.api import Connection, Request, describe
 from nsm_sdk.api.limits import MOST_ITEMS, SMALL, check_limits
 from nsm_sdk.api.tokens import TOKEN_KEY, subject
 from nsm_sdk.core import Call, Element, Next, Secret
+from nsm_sdk.elements.far import FAR
 from nsm_sdk.errors import InvalidRequest
 
 MOST_HOPS = MOST_ITEMS["path_segments"]
@@ -119,3 +120,15 @@ class UpdatePath(Element):
         # A UUID of version 4, put together by hand: the class takes longer than the hash.
         variant = "89ab"[int(digest[16], 16) & 3]
         return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:]}"
+
+
+class TrimPath(Element):
+    """Let the path end here, unless `Connect` below has sent the request on."""
+
+    _far = FAR
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        conn = await next.request(call, request)
+        if FAR.get(call) is None:
+            del conn.path.path_segments[conn.path.index + 1 :]
+        return conn

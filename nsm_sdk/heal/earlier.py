@@ -16,7 +16,7 @@ import anyio
 
 from nsm_sdk.api import Connection, EventType, PathSegment, Selector
 from nsm_sdk.core import Bound, Call
-from nsm_sdk.heal.probes.base import Probe, Target
+from nsm_sdk.heal.probes.probe import Probe, Target
 
 PATIENCE = 15.0
 """Seconds for the manager's answer."""

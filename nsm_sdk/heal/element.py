@@ -26,8 +26,7 @@ from nsm_sdk.heal.held import Held, Standing
 from nsm_sdk.heal.journal import Journals
 from nsm_sdk.heal.model import MANAGER_GONE, By, Healing, Phase, Policy
 from nsm_sdk.heal.moving import Edit, select_anew
-from nsm_sdk.heal.probes.base import Probe, Target, Verdict
-from nsm_sdk.heal.probes.regular import Liveness
+from nsm_sdk.heal.probes.probe import Liveness, Probe, Target, Verdict
 from nsm_sdk.heal.shell import Shell
 
 _TROUBLED = frozenset({Phase.WATCHING, Phase.DOUBTING})

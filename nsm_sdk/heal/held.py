@@ -24,8 +24,7 @@ from nsm_sdk.errors import Cancelled, NoCandidate, NotFound, NsmError, Status
 from nsm_sdk.heal.journal import Journal
 from nsm_sdk.heal.model import Control, Data, Healing, Phase, Said
 from nsm_sdk.heal.moving import Given
-from nsm_sdk.heal.probes.base import Probe, Target
-from nsm_sdk.heal.probes.regular import Liveness, Regular, Report
+from nsm_sdk.heal.probes.probe import Liveness, Probe, Regular, Report, Target
 from nsm_sdk.heal.steps import Heard
 
 Ids: TypeAlias = tuple[str, ...]

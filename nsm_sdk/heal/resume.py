@@ -20,7 +20,7 @@ from nsm_sdk.errors import Cancelled, DeadlineExceeded, NsmError, Unavailable
 from nsm_sdk.heal.earlier import checked_by, find_connections, take_over
 from nsm_sdk.heal.element import Heal
 from nsm_sdk.heal.moving import Given, add_wishes, select_anew
-from nsm_sdk.heal.probes.base import url_of
+from nsm_sdk.heal.probes.probe import url_of
 
 logger = logging.getLogger("nsm_sdk.heal")
 

@@ -22,7 +22,7 @@ from nsm_sdk.heal.held import Held, is_fault, is_gone
 from nsm_sdk.heal.journal import Entry, Journals
 from nsm_sdk.heal.model import By, Data, Phase
 from nsm_sdk.heal.moving import Edit
-from nsm_sdk.heal.probes.base import Verdict
+from nsm_sdk.heal.probes.probe import Verdict
 from nsm_sdk.heal.steps import Kind, Note
 
 _TOLD = {

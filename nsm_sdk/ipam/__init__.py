@@ -10,13 +10,11 @@ State: none.
 from __future__ import annotations
 
 from nsm_sdk.ipam.addresses import Address, Interface, Network, parse_interface, parse_network
-from nsm_sdk.ipam.cluster import ClusterPrefixes, PrefixesFile
-from nsm_sdk.ipam.excluded import ExcludedPrefixes
-from nsm_sdk.ipam.groups import broadcast_address, network_address, parse_groups
+from nsm_sdk.ipam.excluded import ClusterPrefixes, ExcludedPrefixes, PrefixesFile
+from nsm_sdk.ipam.groups import Policy, StrictIpam, broadcast_address, ipam_chain, network_address, parse_groups
 from nsm_sdk.ipam.point_to_point import PointToPointIpam
-from nsm_sdk.ipam.policy import Policy, StrictIpam, ipam_chain
 from nsm_sdk.ipam.pools import DualPool, IpPool
-from nsm_sdk.ipam.prefix_pool import ExtraPrefixes, PrefixPool, SubnetLease
+from nsm_sdk.ipam.prefixes import ExtraPrefixes, PrefixPool, SubnetLease
 from nsm_sdk.ipam.service import PrefixSupply, manage_prefixes
 from nsm_sdk.ipam.single_point import SinglePointIpam
 

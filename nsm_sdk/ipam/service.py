@@ -16,8 +16,7 @@ from nsm_sdk.api import PrefixRequest, PrefixResponse, PrefixType
 from nsm_sdk.core import Runtime, Service
 from nsm_sdk.errors import Exhausted, InvalidRequest
 from nsm_sdk.ipam.addresses import Network, parse_network, readable_networks
-from nsm_sdk.ipam.exclusion import Exclusion
-from nsm_sdk.ipam.pools import IpPool
+from nsm_sdk.ipam.pools import Exclusion, IpPool
 
 
 class PrefixSupply(Service):

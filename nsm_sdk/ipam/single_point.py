@@ -5,21 +5,18 @@ Does:  hands out the lowest free address of a prefix, from the second on: the fi
        broadcast address is nobody's. Where the endpoint's own address is excluded, it moves on to the next. A refresh
        keeps the address; a connection that is new here gets back the one it brings, if it is free.
 Place: in the chain of an endpoint whose clients share one network (a VLAN); no address and no route for the other end.
-State: the address, in a slot; what is free, in a `Supply`.
+State: that of `Leasing`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from nsm_sdk.api import Connection, IPContext, Request
-from nsm_sdk.core import Call, Element, Next, Slot
+from nsm_sdk.api import IPContext
 from nsm_sdk.errors import Exhausted
-from nsm_sdk.ipam.addresses import Address, Interface, Network
-from nsm_sdk.ipam.context import keep_addresses, put_address, readable_interface
-from nsm_sdk.ipam.exclusion import Exclusion
-from nsm_sdk.ipam.pools import EMPTY, EMPTY_HINT, IpPool
-from nsm_sdk.ipam.supply import Supply, Taken, give_back
+from nsm_sdk.ipam.addresses import Address, Interface, Network, keep_addresses, put_address, readable_interface
+from nsm_sdk.ipam.leasing import Lease, Leasing, Supply, Taken
+from nsm_sdk.ipam.pools import EMPTY, EMPTY_HINT, Exclusion, IpPool
 
 
 class _Subnets(Supply):
@@ -57,64 +54,41 @@ class _Subnets(Supply):
             pool.add(own)
 
 
-@dataclass(slots=True, eq=False)
-class _Lease:
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Lease(Lease):
     prefix: Network
-    taken: Taken
-    former: list[Taken] = field(default_factory=list)
-    """In use below until the next request has succeeded."""
 
     def text(self) -> str:
-        return f"{self.taken[1]}/{self.prefix.prefixlen}"
+        [(_, address)] = self.own
+        return f"{address}/{self.prefix.prefixlen}"
 
 
-class SinglePointIpam(Element):
+class SinglePointIpam(Leasing[_Lease, _Subnets]):
     """An address for the client only. Exhausted where no prefix has one left."""
 
     def __init__(self, *prefixes: str | Network) -> None:
         """`prefixes` are tried in order. InvalidRequest where there is none, or one cannot be read."""
-        self._supply = _Subnets(prefixes)
-        self.prefixes = tuple(map(str, self._supply.prefixes))
-        self._lease = Slot[_Lease]("single point address")
+        super().__init__(_Subnets(prefixes), "single point address")
 
-    async def request(self, call: Call, request: Request, next: Next) -> Connection:
-        context = request.connection.context.ip_context
-        excluded = Exclusion(context.excluded_prefixes)
-        lease = self._lease.get(call)
-        if lease is None or not self._supply.holds(lease.taken[0]):
-            lease = self._lease.set(call, self._brought(context, excluded) or _Lease(*self._supply.pull(excluded)))
-        elif lease.taken[1] in excluded:
-            self._move(lease, excluded)
-        own = lease.text()
-        keep_addresses(context, "src", lambda found: str(found) == own or self._origin(found) is None)
-        put_address(context, "src", own)
-        conn = await next.request(call, request)
-        give_back(lease.former)
-        lease.former = []
-        return conn
-
-    async def close(self, call: Call, conn: Connection, next: Next) -> None:
-        try:
-            await next.close(call, conn)
-        finally:
-            lease = self._lease.pop(call)
-            if lease is not None:
-                give_back([*lease.former, lease.taken])
-
-    def _origin(self, found: Interface) -> IpPool | None:
-        """The pool that gave the address; one with another mask is none of ours."""
-        return self._supply.pool_of(found.ip) if found.network in self._supply.prefixes else None
-
-    def _brought(self, context: IPContext, excluded: Exclusion) -> _Lease | None:
+    def lend(self, context: IPContext, excluded: Exclusion) -> _Lease:
         for text in context.src_ip_addrs:
             found = readable_interface(text)
             pool = self._origin(found) if found is not None else None
             if found is not None and pool is not None and found.ip in pool and found.ip not in excluded:
-                return _Lease(found.network, (pool, pool.pull_address(found.ip)))
-        return None
-
-    def _move(self, lease: _Lease, excluded: Exclusion) -> None:
-        """Another address; Exhausted leaves all as it was."""
+                return _Lease(prefix=found.network, own=[(pool, pool.pull_address(found.ip))])
         prefix, taken = self._supply.pull(excluded)
-        lease.former.append(lease.taken)
-        lease.prefix, lease.taken = prefix, taken
+        return _Lease(prefix=prefix, own=[taken])
+
+    def move(self, lease: _Lease, excluded: Exclusion) -> None:
+        prefix, taken = self._supply.pull(excluded)
+        lease.former += lease.own
+        lease.prefix, lease.own = prefix, [taken]
+
+    def write(self, context: IPContext, lease: _Lease, excluded: Exclusion) -> None:
+        own = lease.text()
+        keep_addresses(context, "src", lambda found: str(found) == own or self._origin(found) is None)
+        put_address(context, "src", own)
+
+    def _origin(self, found: Interface) -> IpPool | None:
+        """The pool that gave the address; one with another mask is none of ours."""
+        return self._supply.pool_of(found.ip) if found.network in self._supply.prefixes else None

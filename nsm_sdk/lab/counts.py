@@ -21,7 +21,7 @@ from typing import Any
 
 from nsm_sdk.core import Running
 from nsm_sdk.elements import Begin, Hub
-from nsm_sdk.ipam.supply import Supply
+from nsm_sdk.ipam.leasing import Supply
 from nsm_sdk.lab.hop import Hop, ServedHop
 from nsm_sdk.lab.pod import Pod
 from nsm_sdk.lab.program import ProgramHop

@@ -9,9 +9,10 @@ State: none.
 from nsm_sdk.security.identity import Insecure, Nobody, Signer, Source, Svid
 from nsm_sdk.security.spiffe_id import check_spiffe_id, is_spiffe_id, trust_domain
 from nsm_sdk.security.tokens import TokenGenerator, TokenSource
-from nsm_sdk.security.update_token import UpdateToken, read_token
+from nsm_sdk.security.update_token import Authenticate, UpdateToken, read_token
 
 __all__ = [
+    "Authenticate",
     "Insecure",
     "Nobody",
     "Signer",

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokens in the path of a connection.
 
-Does:  writes the caller's token, as it came in the call's metadata, into the caller's segment, and a token of our own
-       into our segment. `strict` refuses a request whose caller does not say who it is, before anything is built.
-Place: right below `Begin` in every hop that others call; above authorisation, which reads both tokens.
+Does:  `Authenticate` refuses a request whose caller does not say who it is, before anything exists for it.
+       `UpdateToken` writes the caller's token, as it came in the call's metadata, into the caller's segment, and a
+       token of our own into our segment.
+Place: every hop that others call. `Authenticate` above `Begin`, below `UpdatePath`; `UpdateToken` right below `Begin`,
+       whose own refreshes and closes need a fresh token of ours, and above authorisation, which reads both tokens.
 State: none.
 """
 
@@ -26,20 +28,40 @@ logger = logging.getLogger("nsm_sdk.security")
 _HINT = f"send {TOKEN_KEY} and {EXPIRES_KEY} in the call's metadata"
 
 
-class UpdateToken(Element):
-    """Keep the tokens of the path fresh; `source` makes our own.
+class Authenticate(Element):
+    """Let a caller in that has a path segment and sends a token with a SPIFFE id and an expiry that lies ahead;
+    InvalidRequest or Unauthenticated for all others. Whether the token is genuine the transport and policies find out.
 
-    `strict`: a caller must have a path segment and send a token with a SPIFFE id and an expiry that lies ahead, else
-    InvalidRequest or Unauthenticated. Without it such a token is left out and the segment stays as it came.
+    A close goes on whatever is wrong with tokens.
+    """
+
+    after = (UpdatePath,)
+    unique = True
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        conn = request.connection
+        if previous(conn) is None:
+            raise InvalidRequest(
+                f"connection {describe(conn)} has no path segment of its caller",
+                hint="send a path whose first segment has your name, other than ours, and the connection's id",
+            )
+        token, expires = read_token(call)
+        _check(token, seconds(expires), call.runtime.clock.wall())
+        return await next.request(call, request)
+
+
+class UpdateToken(Element):
+    """Keep the tokens of the path fresh; `source` makes our own. A caller's token that cannot be read is left out, and
+    its segment stays as it came; where that must not be, `Authenticate` stands above.
+
     A close goes on whatever is wrong with tokens.
     """
 
     after = (UpdatePath, Begin)
     unique = True
 
-    def __init__(self, source: TokenSource, *, strict: bool = False) -> None:
+    def __init__(self, source: TokenSource) -> None:
         self.source = source
-        self.strict = strict
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         conn = request.connection
@@ -63,19 +85,10 @@ class UpdateToken(Element):
             return  # our own event: the segment has what the caller sent last
         caller = previous(conn)
         if caller is None:
-            if self.strict:
-                raise InvalidRequest(
-                    f"connection {describe(conn)} has no path segment of its caller",
-                    hint="send a path whose first segment has your name, other than ours, and the connection's id",
-                )
             return
         try:
             token, expires = read_token(call)
-            if self.strict:
-                _check(token, seconds(expires), call.runtime.clock.wall())
         except Unauthenticated as error:
-            if self.strict:
-                raise
             logger.debug("%s: %s: %s", call.runtime.name, describe(conn), error)
             return
         caller.token = token

@@ -9,27 +9,23 @@ State: none.
 
 from __future__ import annotations
 
-from nsm_sdk.testing.bench import Contract, ContractError
-from nsm_sdk.testing.contract import check_element
-from nsm_sdk.testing.doubles import Answer, FailTimes, Gate, Lose, Park, Probe
+from nsm_sdk.testing.contract import POINTS, Contract, ContractError, check_element
+from nsm_sdk.testing.doubles import Answer, FailTimes, Gate, Lose, Park, Passed, Probe, Seen
 from nsm_sdk.testing.faults import Ended, Fault, Faults, explore, fault_points
-from nsm_sdk.testing.guard import VirtualTimeError
-from nsm_sdk.testing.leaks import LASTING_THREADS, Holdings, connected_sockets
+from nsm_sdk.testing.leaks import LASTING_THREADS, Holdings, LeakError, connected_sockets
 from nsm_sdk.testing.loopback import Loopback, Onward, loopback
-from nsm_sdk.testing.points import POINTS
 from nsm_sdk.testing.rig import Driven, Left, Rig, drive, rig, with_begin
 from nsm_sdk.testing.samples import at_hop, sample_connection, sample_endpoint, sample_request, sample_service
-from nsm_sdk.testing.seen import Passed, Seen
-from nsm_sdk.testing.settle import settled
 from nsm_sdk.testing.streams import Entries, Feed, RegistryFailTimes, RegistryProbe, bind_registry, bind_watch
-from nsm_sdk.testing.tasks import LeakError
 from nsm_sdk.testing.virtual import (
     DAY,
     START_WALL,
     VirtualClock,
     VirtualLoop,
+    VirtualTimeError,
     current_clock,
     run_virtual,
+    settled,
     virtual_time,
 )
 

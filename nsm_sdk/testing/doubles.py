@@ -9,13 +9,86 @@ State: what they have seen; not bound to a connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from nsm_sdk.api import Connection, Request
-from nsm_sdk.core import Call, Element, Next
+from nsm_sdk.api import Connection, Message, Request
+from nsm_sdk.core import Call, Cause, Element, Next, Peer
 from nsm_sdk.errors import ProgrammingError, Unavailable
-from nsm_sdk.testing.seen import Passed, Seen, copied
+
+
+@dataclass(slots=True, kw_only=True)
+class Passed:
+    """One call that passed; messages are copies."""
+
+    verb: str
+    message: Any
+    """What was handed down: Request, Connection, registry entry, Query, Selector."""
+    cause: Cause
+    url: str
+    deadline: float
+    peer: Peer
+    metadata: Mapping[str, str]
+    answer: Any = None
+    """What came back; None while it runs, after a failure, and for verbs that answer nothing."""
+    error: BaseException | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """The connection in the message of a `request` or `close`."""
+        connection: Connection = self.message.connection if isinstance(self.message, Request) else self.message
+        return connection
+
+
+@dataclass(slots=True)
+class Seen:
+    """All calls that passed."""
+
+    calls: list[Passed] = field(default_factory=list)
+
+    def note(self, verb: str, call: Call, message: Any) -> Passed:
+        """Add one call."""
+        passed = Passed(
+            verb=verb,
+            message=copied(message),
+            cause=call.cause,
+            url=call.url,
+            deadline=call.deadline,
+            peer=call.peer,
+            metadata=dict(call.metadata),
+        )
+        self.calls.append(passed)
+        return passed
+
+    def of(self, verb: str) -> list[Passed]:
+        """The calls of one verb."""
+        return [passed for passed in self.calls if passed.verb == verb]
+
+    @property
+    def verbs(self) -> list[str]:
+        """Verbs in order of arrival."""
+        return [passed.verb for passed in self.calls]
+
+    @property
+    def requests(self) -> int:
+        """How many requests arrived."""
+        return len(self.of("request"))
+
+    @property
+    def closes(self) -> int:
+        """How many closes arrived."""
+        return len(self.of("close"))
+
+
+def copied(message: Any) -> Any:
+    """A copy of a protobuf message; anything else as it is."""
+    if not isinstance(message, Message):
+        return message
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
 
 T = TypeVar("T")
 Failure = BaseException | Callable[[], BaseException]

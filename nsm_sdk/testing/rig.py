@@ -10,10 +10,10 @@ State: a role that is served while the rig is open.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 import anyio.lowlevel
@@ -22,10 +22,9 @@ from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Bound, Call, Chain, Clock, Layer, Next, Observer, Place, Role, Running, Runtime, Slot, State
 from nsm_sdk.core.chain import owns_slot
 from nsm_sdk.elements import Begin
+from nsm_sdk.testing.doubles import Seen, copied
 from nsm_sdk.testing.samples import sample_request
-from nsm_sdk.testing.seen import Seen, copied
-from nsm_sdk.testing.settle import settled
-from nsm_sdk.testing.virtual import current_clock
+from nsm_sdk.testing.virtual import current_clock, settled
 
 
 @dataclass(slots=True, kw_only=True)
@@ -197,13 +196,15 @@ def with_begin(*elements: Layer[Next], begin: bool | None = None) -> Chain[Next]
 
 
 def _keeps_state(layer: Layer[Next]) -> bool:
-    # A slot that elements share is a name of their modules.
-    shared = vars(sys.modules[type(layer).__module__]).values()
     return (
-        owns_slot(layer)
-        or any(kind.gives_state for kind in layer.needs)
-        or any(isinstance(value, Slot) for value in shared)
+        owns_slot(layer) or any(kind.gives_state for kind in layer.needs) or any(map(_uses_slot, type(layer).__mro__))
     )
+
+
+def _uses_slot(kind: type[Any]) -> bool:
+    """Whether a method of the class names a slot that elements share as a global of their modules."""
+    functions = [value for value in vars(kind).values() if isinstance(value, FunctionType)]
+    return any(isinstance(fn.__globals__.get(name), Slot) for fn in functions for name in fn.__code__.co_names)
 
 
 @asynccontextmanager

@@ -29,8 +29,7 @@ from nsm_sdk.core import (
     WatchNext,
     registry_end,
 )
-from nsm_sdk.testing.doubles import Failure, checked_verb, made, record
-from nsm_sdk.testing.seen import Seen, copied
+from nsm_sdk.testing.doubles import Failure, Seen, checked_verb, copied, made, record
 
 
 def bind_registry(*elements: RegistryElement[E], observe: Observer | None = None) -> RegistryNext[E]:

@@ -13,12 +13,11 @@ import pytest
 from nsm_sdk.api import Connection, PathSegment, Request
 from nsm_sdk.core import Bound, Call, Dial, Element, Next
 from nsm_sdk.elements.begin import Begin
-from nsm_sdk.elements.client_info import ClientInfo
 from nsm_sdk.elements.client_url import ClientUrl
 from nsm_sdk.elements.connect import Connect
+from nsm_sdk.elements.labels import ClientInfo, SetExtraContext
 from nsm_sdk.elements.passthrough import Passthrough
-from nsm_sdk.elements.set_extra_context import SetExtraContext
-from nsm_sdk.elements.trim_path import TrimPath
+from nsm_sdk.elements.update_path import TrimPath
 from nsm_sdk.errors import Unavailable
 from nsm_sdk.testing import FailTimes, Probe, drive, rig, sample_request
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from nsm_sdk.api import State
 from nsm_sdk.core import Runtime
 from nsm_sdk.heal import Heal, Probe, Target, Verdict
-from nsm_sdk.heal.probes.base import ALIVE, Cancel, Tell
+from nsm_sdk.heal.probes.probe import ALIVE, Cancel, Tell
 from nsm_sdk.testing import VirtualClock, rig, sample_request, settled, virtual_time
 from tests.heal.test_heal_scenarios import ID, healed, nothing_left, two
 from tests.heal.world import World, client

@@ -41,10 +41,9 @@ from nsm_sdk.heal import (
 )
 from nsm_sdk.heal.held import is_fault, is_gone
 from nsm_sdk.heal.moving import Given
-from nsm_sdk.heal.probes.base import Cancel, Tell, here, url_of
 from nsm_sdk.heal.probes.icmp import checksum
 from nsm_sdk.heal.probes.neighbour import advertises, arp_answers, arp_question, solicited_node
-from nsm_sdk.heal.probes.regular import Regular
+from nsm_sdk.heal.probes.probe import Cancel, Regular, Tell, here, url_of
 from nsm_sdk.heal.steps import Note
 from nsm_sdk.testing import VirtualClock, check_element, rig, settled, virtual_time
 

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 import pytest
 
 from nsm_sdk.heal import All, Auto, Carrier, Icmp, Liveness, Neighbour, Probe, Target, Tcp, Verdict
-from nsm_sdk.heal.probes.base import LinkWatch
 from nsm_sdk.heal.probes.icmp import Channel
-from nsm_sdk.heal.probes.regular import Regular
+from nsm_sdk.heal.probes.probe import LinkWatch, Regular
 from nsm_sdk.netlink import SocketWatch, create_namespace, delete_namespace, namespace_url, probe_now, run_inside
 from nsm_sdk.testing import Rig, rig
 from tests.run import MARK

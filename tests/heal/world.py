@@ -19,7 +19,7 @@ from nsm_sdk.elements import Begin, Connect, Hub, Refresh, UpdatePath
 from nsm_sdk.elements.client_url import ClientUrl
 from nsm_sdk.errors import NoCandidate, NotReached, NsmError, Unavailable
 from nsm_sdk.heal import Heal, Probe, Target, Verdict
-from nsm_sdk.heal.probes.base import Cancel, Tell
+from nsm_sdk.heal.probes.probe import Cancel, Tell
 
 URL = "inproc://manager"
 

@@ -2,7 +2,7 @@
 """Connections of one client stay out of each other's way, and a manager's cluster prefixes reach every request.
 
 Does:  checks what is added to requests, what is learned and forgotten, and what the prefix file may look like.
-Place: tests of `nsm_sdk.ipam.excluded` and `nsm_sdk.ipam.cluster`.
+Place: tests of `nsm_sdk.ipam.excluded` and `nsm_sdk.ipam.excluded`.
 State: none.
 """
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nsm_sdk.api import Connection
 from nsm_sdk.errors import FailedPrecondition, InvalidRequest, Unavailable
 from nsm_sdk.ipam import ClusterPrefixes, ExcludedPrefixes, PrefixesFile
-from nsm_sdk.ipam.cluster import merged, parse_prefixes
+from nsm_sdk.ipam.excluded import merged, parse_prefixes
 from tests.ipam.driver import Hop, connection
 
 

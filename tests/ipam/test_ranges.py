@@ -2,7 +2,7 @@
 """Ranges behave like a set of numbers.
 
 Does:  compares every operation with a plain set, over any sequence of them.
-Place: property tests of `nsm_sdk.ipam.ranges`.
+Place: property tests of `nsm_sdk.ipam.pools`.
 State: none.
 """
 
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from nsm_sdk.ipam.ranges import Ranges
+from nsm_sdk.ipam.pools import Ranges
 
 TOP = 63
 numbers = st.integers(0, TOP)

@@ -19,7 +19,7 @@ import pytest
 from nsm_sdk import lab
 from nsm_sdk.lab import Cluster, Counts, Mode
 from nsm_sdk.testing import run_virtual, settled
-from nsm_sdk.testing.tasks import lines
+from nsm_sdk.testing.leaks import lines
 from tests.run import MARK
 
 MODES = {

@@ -18,7 +18,7 @@ from nsm_sdk.api.tokens import claims
 from nsm_sdk.core import Chain, ConnectionChain, Next, Role, Running
 from nsm_sdk.elements import Begin, ClientUrl, Connect, Refresh, Timeout, TrimPath, UpdatePath
 from nsm_sdk.errors import NsmError, Unauthenticated
-from nsm_sdk.security import Insecure, TokenGenerator, UpdateToken
+from nsm_sdk.security import Authenticate, Insecure, TokenGenerator, UpdateToken
 from nsm_sdk.testing import Probe, VirtualClock, virtual_time
 from nsm_sdk.transport import Dialer, listen
 
@@ -47,8 +47,9 @@ class Hops:
         chain: ConnectionChain = Chain(
             role,
             UpdatePath(role, opens=False),
+            Authenticate(),
             self._begin(role),
-            UpdateToken(tokens, strict=True),
+            UpdateToken(tokens),
             Timeout(),
             TrimPath(),
             *rest,
@@ -65,7 +66,7 @@ class Hops:
         await stack.enter_async_context(endpoint.serving(listen=[listen(self.urls[1])], clock=clock))
         tokens = self._tokens("manager")
         manager = self._served("manager", tokens, self._onward(self.urls[1], tokens))
-        await stack.enter_async_context(manager.serving(listen=[listen(self.urls[0])], clock=clock))
+        self.manager = await stack.enter_async_context(manager.serving(listen=[listen(self.urls[0])], clock=clock))
         own = self._tokens("client") if self._client_tokens else None
         extra = [Refresh()] if refresh else []
         chain: ConnectionChain = Chain(
@@ -142,7 +143,11 @@ async def test_a_client_without_tokens_gets_no_further_than_the_manager() -> Non
         with pytest.raises(NsmError) as caught:
             await request(client)
         assert isinstance(caught.value, Unauthenticated)
-        assert caught.value.element.startswith("UpdateToken")
+        assert caught.value.element == "Authenticate.request"
+        # Not even for a moment is there anything to undo.
+        manager = hops.begins["manager"]
+        assert (len(manager), len(manager._locks)) == (0, 0)
+        assert not [name for name in hops.manager.runtime.running if name.startswith("begin")]
         await VirtualClock().advance(5)
         assert hops.endpoint.seen.calls == []
         assert all(len(begin) == 0 for begin in hops.begins.values())

@@ -17,7 +17,7 @@ from nsm_sdk.api import Connection, Path, PathSegment, Request
 from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY, claims, format_time
 from nsm_sdk.core import Cause, Peer
 from nsm_sdk.errors import FailedPrecondition, InvalidRequest, NsmError, Unauthenticated, Unavailable
-from nsm_sdk.security import Insecure, TokenGenerator, TokenSource, UpdateToken
+from nsm_sdk.security import Authenticate, Insecure, TokenGenerator, TokenSource, UpdateToken
 from nsm_sdk.testing import drive, rig
 
 NOW = 2_000_000_000.0
@@ -60,9 +60,7 @@ def metadata(source: TokenGenerator = THEIRS) -> dict[str, str]:
 
 
 async def outcome(source: TokenSource, request: Request, sent: dict[str, str], **fields: Any) -> Connection:
-    driven = await drive(
-        UpdateToken(source, strict=True), request=request, check=False, clock=Standing(), metadata=sent, **fields
-    )
+    driven = await drive(UpdateToken(source), request=request, check=False, clock=Standing(), metadata=sent, **fields)
     assert driven.connection is not None
     return driven.connection
 
@@ -91,7 +89,7 @@ async def test_a_token_that_lives_for_less_than_a_second() -> None:
         def wall(self) -> float:
             return NOW + 0.6
 
-    driven = await drive(UpdateToken(OWN, strict=True), request=asked, check=False, clock=Later(), metadata=sent)
+    driven = await drive(Authenticate(), request=asked, check=False, clock=Later(), metadata=sent)
     assert driven.connection is not None
 
 
@@ -118,7 +116,7 @@ OLD = TokenGenerator(Insecure("nsc", "a"), max_lifetime=-60, wall=lambda: NOW)
     ],
 )
 async def test_refused_before_anybody_else_is_asked(asked: Request, sent: dict[str, str], kind: type[NsmError]) -> None:
-    async with rig(UpdateToken(OWN, strict=True), check=False, clock=Standing()) as bench:
+    async with rig(Authenticate(), check=False, clock=Standing()) as bench:
         with pytest.raises(kind) as caught:
             await bench.request(asked, metadata=sent)
         assert bench.seen.requests == 0
@@ -131,7 +129,7 @@ async def test_refused_before_anybody_else_is_asked(asked: Request, sent: dict[s
 
 
 @pytest.mark.parametrize("sent", [{}, {TOKEN_KEY: "x"}, {**metadata(), EXPIRES_KEY: "soon"}])
-async def test_unless_strict_a_bad_token_leaves_the_segment_alone(sent: dict[str, str]) -> None:
+async def test_a_token_that_cannot_be_read_leaves_the_segment_alone(sent: dict[str, str]) -> None:
     asked = request()
     asked.connection.path.path_segments[0].token = "before"
     async with rig(UpdateToken(OWN), check=False, clock=Standing()) as bench:

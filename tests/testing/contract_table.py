@@ -10,6 +10,7 @@ State: none.
 from __future__ import annotations
 
 from nsm_sdk.api import KERNEL, LOCAL, Connection, Mechanism, NetworkServiceEndpoint, Request
+from nsm_sdk.api.tokens import EXPIRES_KEY, TOKEN_KEY, format_time
 from nsm_sdk.core import Bound, Call, Element, Next
 from nsm_sdk.elements import (
     Case,
@@ -44,7 +45,7 @@ from nsm_sdk.mechanisms import (
 )
 from nsm_sdk.registry import FORWARDER, Candidates, Discover, DiscoverForwarder
 from nsm_sdk.registry.matching import POINT_TO_POINT
-from nsm_sdk.security import UpdateToken
+from nsm_sdk.security import Authenticate, Insecure, TokenGenerator, UpdateToken
 from nsm_sdk.testing import (
     START_WALL,
     Contract,
@@ -86,6 +87,16 @@ class Tokens:
 
     def token(self, peer: str) -> tuple[str, float]:
         return "very.secret.token", START_WALL + 600.0
+
+
+class Sends(Element):
+    """Stands for a caller that sends its token."""
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        tokens = TokenGenerator(Insecure("nsc", "a"), max_lifetime=600.0, wall=lambda: START_WALL)
+        token, expires = tokens.token("")
+        call.metadata = {TOKEN_KEY: token, EXPIRES_KEY: format_time(expires)}
+        return await next.request(call, request)
 
 
 def candidates() -> Candidates:
@@ -181,6 +192,7 @@ TABLE: dict[str, Contract] = {
     "Discover": Contract(factory=lambda: Discover(candidates()), keeps=FOLLOWS),
     "DiscoverForwarder": Contract(factory=lambda: DiscoverForwarder(candidates()), keeps=FOLLOWS),
     # -- nsm_sdk.security -----------------------------------------------------------------------------------------
+    "Authenticate": Contract(factory=Authenticate, request=second_hop, above=lambda: (Sends(),)),
     "UpdateToken": Contract(
         factory=lambda: UpdateToken(Tokens()),
         request=second_hop,

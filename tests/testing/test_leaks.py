@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nsm_sdk.testing import LASTING_THREADS, Holdings, settled
-from nsm_sdk.testing.tasks import lines
+from nsm_sdk.testing.leaks import lines
 
 
 def test_nothing_new_is_nothing() -> None:

@@ -22,7 +22,7 @@ from nsm_sdk.api import Connection
 from nsm_sdk.core import Element
 from nsm_sdk.ipam import PointToPointIpam, SinglePointIpam
 from nsm_sdk.ipam.addresses import host_network, plain, readable_networks
-from nsm_sdk.ipam.exclusion import Exclusion
+from nsm_sdk.ipam.pools import Exclusion
 from tests.ipam.driver import Hop
 from tests.untrusted.strategies import texts
 

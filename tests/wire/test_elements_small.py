@@ -17,11 +17,10 @@ from google.protobuf import json_format
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Element
 from nsm_sdk.elements.begin import Begin
-from nsm_sdk.elements.client_info import ClientInfo
 from nsm_sdk.elements.client_url import ClientUrl
+from nsm_sdk.elements.labels import ClientInfo, SetExtraContext
 from nsm_sdk.elements.passthrough import Passthrough
-from nsm_sdk.elements.set_extra_context import SetExtraContext
-from nsm_sdk.elements.trim_path import TrimPath
+from nsm_sdk.elements.update_path import TrimPath
 from nsm_sdk.testing import Answer, Probe, Rig, rig
 from tests.fixtures import rows
 from tests.wire.deviations import DEVIATIONS

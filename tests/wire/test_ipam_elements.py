@@ -8,6 +8,7 @@ State: none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,8 +29,11 @@ def _element(text: str) -> Layer[Next]:
     name, _, rest = text.partition(" ")
     if name == "groupipam":
         return ipam_chain(parse_groups(rest.removeprefix("[").removesuffix("]")))
-    kind = {"point2pointipam": PointToPointIpam, "singlepointipam": SinglePointIpam}[name]
-    return kind(*([] if rest == "without prefixes" else rest.split(", ")))
+    kinds: dict[str, Callable[..., Layer[Next]]] = {
+        "point2pointipam": PointToPointIpam,
+        "singlepointipam": SinglePointIpam,
+    }
+    return kinds[name](*([] if rest == "without prefixes" else rest.split(", ")))
 
 
 def _connection(entry: Row) -> Connection:

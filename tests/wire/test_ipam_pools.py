@@ -26,7 +26,7 @@ from nsm_sdk.ipam.addresses import (
 )
 from nsm_sdk.ipam.groups import broadcast_address, network_address, parse_groups
 from nsm_sdk.ipam.pools import DualPool, IpPool
-from nsm_sdk.ipam.prefix_pool import ExtraPrefixes, PrefixPool
+from nsm_sdk.ipam.prefixes import ExtraPrefixes, PrefixPool
 from tests.fixtures import rows
 from tests.wire.deviations import DEVIATIONS
 

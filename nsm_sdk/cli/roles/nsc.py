@@ -28,7 +28,7 @@ from nsm_sdk.cli.settings import setting
 if TYPE_CHECKING:
     from nsm_sdk.cli.program import Program
     from nsm_sdk.core import Role, Service
-    from nsm_sdk.elements.tell import Told
+    from nsm_sdk.elements.notify import Told
     from nsm_sdk.heal import Happenings, Heal, Journals, Probe
 
 

@@ -8,14 +8,23 @@ State: none.
 
 from __future__ import annotations
 
-from nsm_sdk.heal.probes.ask import Ask
-from nsm_sdk.heal.probes.base import ALIVE, Inside, LinkEvent, LinkEvents, LinkWatch, Probe, Target, Verdict
+from nsm_sdk.heal.probes.application import Ask, Tcp
 from nsm_sdk.heal.probes.carrier import Carrier
+from nsm_sdk.heal.probes.combine import All, Auto
 from nsm_sdk.heal.probes.icmp import Icmp, ping_allowed
 from nsm_sdk.heal.probes.neighbour import Neighbour
-from nsm_sdk.heal.probes.regular import Liveness, Regular
-from nsm_sdk.heal.probes.several import All, Auto
-from nsm_sdk.heal.probes.tcp import Tcp
+from nsm_sdk.heal.probes.probe import (
+    ALIVE,
+    Inside,
+    LinkEvent,
+    LinkEvents,
+    LinkWatch,
+    Liveness,
+    Probe,
+    Regular,
+    Target,
+    Verdict,
+)
 
 __all__ = [
     "ALIVE",

@@ -21,7 +21,7 @@ import anyio
 
 from nsm_sdk.core import Runtime, Timer
 from nsm_sdk.errors import NsmError
-from nsm_sdk.heal.probes.base import (
+from nsm_sdk.heal.probes.probe import (
     ALIVE,
     Cancel,
     Inside,

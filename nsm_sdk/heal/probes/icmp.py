@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from nsm_sdk.core import Runtime, Timer
 from nsm_sdk.errors import NsmError
-from nsm_sdk.heal.probes.base import ALIVE, Cancel, Inside, Probe, Target, Tell, Verdict, entering, here, identity
+from nsm_sdk.heal.probes.probe import ALIVE, Cancel, Inside, Probe, Target, Tell, Verdict, entering, here, identity
 
 logger = logging.getLogger("nsm_sdk.heal")
 

@@ -16,7 +16,7 @@ import fcntl
 import socket
 import struct
 
-from nsm_sdk.heal.probes.base import ALIVE, Inside, Probe, Target, Verdict, entering, here
+from nsm_sdk.heal.probes.probe import ALIVE, Inside, Probe, Target, Verdict, entering, here
 
 ASKS = 4
 """Questions that one check sends at most."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from nsm_sdk.api import Snapshot
 from nsm_sdk.core import Runtime
 from nsm_sdk.heal import Entry, Happening, Heal, Journal, Kind, Phase, Probe, Target, Verdict, Why, story
-from nsm_sdk.heal.probes.base import ALIVE, Cancel, Tell
+from nsm_sdk.heal.probes.probe import ALIVE, Cancel, Tell
 from nsm_sdk.lab.cluster import Cluster
 from nsm_sdk.lab.hop import Hop
 from nsm_sdk.lab.node import SERVICE, Node

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does a TCP port answer?
+"""Probes at the level of an application: `Tcp` opens connections to a port, `Ask` calls a function of yours.
 
-Does:  opens a connection from each source to each destination and closes it. A refusal is an answer, too, unless told
-       otherwise: the packet went there and back.
-Place: where pings are filtered, or where a service and not only its host is meant.
-State: none.
+A refused connection is proof of life, too, unless told otherwise: the packet went there and back. For networks where
+pings are filtered, or where a service and not only its host is meant.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
-from nsm_sdk.heal.probes.base import ALIVE, Inside, Probe, Target, Verdict, entering, here
+from nsm_sdk.api import Connection
+from nsm_sdk.heal.probes.probe import ALIVE, Inside, Probe, Target, Verdict, entering, here
 
 
 class Tcp(Probe):
@@ -45,3 +46,20 @@ class Tcp(Probe):
             except OSError as error:
                 return Verdict(False, f"{src} > {dst} port {self.port}: {error.strerror or error}")
         return ALIVE
+
+
+Alive: TypeAlias = Callable[[Connection], Awaitable[bool]]
+
+
+class Ask(Probe):
+    """`alive` gets the connection, its own copy; false or an exception means dead."""
+
+    def __init__(self, alive: Alive) -> None:
+        self.alive = alive
+
+    async def check(self, target: Target, timeout: float) -> Verdict:
+        conn = Connection() if target.snapshot is None else target.snapshot.connection()
+        return ALIVE if await self.alive(conn) else Verdict(False, "the application's check says no")
+
+    def failed(self, error: Exception) -> Verdict:
+        return Verdict(False, f"the application's check failed: {type(error).__name__}: {error}")

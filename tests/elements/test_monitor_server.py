@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Selector, State, matches
 from nsm_sdk.core import Chain, Role
 from nsm_sdk.elements import Hub, Watch
-from nsm_sdk.elements.hub import QUEUE
+from nsm_sdk.elements.monitor_server import QUEUE
 from nsm_sdk.testing import current_clock, run_virtual, settled, virtual_time
 
 

@@ -2,7 +2,7 @@
 """The prefix pool: leases do not overlap, and everything comes back.
 
 Does:  extracts and releases in any order.
-Place: property tests of `nsm_sdk.ipam.prefix_pool`.
+Place: property tests of `nsm_sdk.ipam.prefixes`.
 State: none.
 """
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from nsm_sdk.errors import AlreadyExists, Exhausted, InvalidRequest
 from nsm_sdk.ipam.addresses import Network
-from nsm_sdk.ipam.prefix_pool import ExtraPrefixes, PrefixPool
+from nsm_sdk.ipam.prefixes import ExtraPrefixes, PrefixPool
 
 wishes = st.builds(
     lambda length, required, more: ExtraPrefixes(

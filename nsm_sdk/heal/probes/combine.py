@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from nsm_sdk.core import Runtime
-from nsm_sdk.heal.probes.base import ALIVE, Cancel, Inside, LinkEvents, Probe, Target, Tell, Verdict, here
 from nsm_sdk.heal.probes.carrier import Carrier
 from nsm_sdk.heal.probes.icmp import Icmp
 from nsm_sdk.heal.probes.neighbour import Neighbour
+from nsm_sdk.heal.probes.probe import ALIVE, Cancel, Inside, LinkEvents, Probe, Target, Tell, Verdict, here
 
 logger = logging.getLogger("nsm_sdk.heal")
 

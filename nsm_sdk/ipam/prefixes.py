@@ -16,8 +16,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 from nsm_sdk.errors import AlreadyExists, Exhausted, InvalidRequest, NotFound
 from nsm_sdk.ipam.addresses import Interface, Network, bounds, parse_network
-from nsm_sdk.ipam.pools import DualPool, IpPool, Version
-from nsm_sdk.ipam.ranges import Ranges
+from nsm_sdk.ipam.pools import DualPool, IpPool, Ranges, Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

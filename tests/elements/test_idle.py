@@ -11,7 +11,7 @@ from __future__ import annotations
 import pytest
 
 from nsm_sdk.elements.begin import Begin
-from nsm_sdk.elements.on_idle import OnIdle
+from nsm_sdk.elements.idle import OnIdle
 from nsm_sdk.errors import Unavailable
 from nsm_sdk.testing import FailTimes, VirtualClock, rig, sample_request, virtual_time
 
