@@ -96,6 +96,11 @@ class Mailbox(Generic[T]):
         self._items.append(item)
         self._let_read()
 
+    def clear(self) -> None:
+        """Drop what waits; the writers that wait for room get it one by one, as the reader goes on."""
+        self._items.clear()
+        self._let_write()
+
     def end(self, error: BaseException | None = None) -> None:
         """No more items; the reader gets what waits, then `error` if there is one. The first call counts."""
         if self._ended:

@@ -20,14 +20,13 @@ import anyio
 
 from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Selector
 from nsm_sdk.api.limits import SMALL, excess
-from nsm_sdk.core import Call, Runtime, Service
+from nsm_sdk.core import Backoff, Call, Runtime, Service
 from nsm_sdk.elements.far import Far
 from nsm_sdk.errors import ConnectionRetired, NsmError, Status
 
 logger = logging.getLogger("nsm_sdk.elements")
 
-FIRST_PAUSE = 0.05
-LAST_PAUSE = 5.0
+PAUSES = Backoff(0.05, 5.0, low=0.5)
 """Pauses between attempts to reach a peer that is lost; doubling, with jitter; seconds."""
 REFUSED_PAUSE = 60.0
 """Pause after a peer has refused a stream; seconds."""
@@ -209,9 +208,9 @@ class Follower(Service):
                 reopened = True
             elif not failures:
                 self._tell(peer, conn_id, Heard(News.LOST, error=error))
-            pause = min(FIRST_PAUSE * 2**failures, LAST_PAUSE)
-            failures = min(failures + (not retired), 16)
-            await anyio.sleep(pause * runtime.dice.uniform(0.5, 1.0))
+            pause = PAUSES.pause(failures, runtime.dice)
+            failures += not retired
+            await anyio.sleep(pause)
 
     def _open(self, peer: _Peer, conn_id: str, runtime: Runtime) -> AsyncGenerator[ConnectionEvent, None]:
         assert peer.far.bound.monitor is not None

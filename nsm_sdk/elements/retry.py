@@ -11,12 +11,11 @@ State: below `Begin`, whether the connection has been established.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 import anyio
 
 from nsm_sdk.api import Connection, Request
-from nsm_sdk.core import Call, Element, Next, Slot, cleanup_time, narrowed
+from nsm_sdk.core import Backoff, Call, Element, Next, Slot, cleanup_time, narrowed
 from nsm_sdk.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -47,9 +46,14 @@ _ESTABLISHED: Slot[bool] = Slot("established below retry")
 
 
 class Retry(Element):
-    """Try at most `attempts` times (None: no limit), `per_try` seconds each, after pauses from `pause` to `longest`.
+    """Repeat a request that failed until it succeeds or the caller's time is over, then raise the last error.
 
-    A peer that asks for a longer pause (`retry_after`) gets it. Raises the last error; one of `permanent` at once.
+    `attempts`: how many tries at most, default no limit.
+    `per_try`: seconds that one try may take, default 15.
+    `pause`, `longest`: seconds between two tries, doubling from the first (0.2) to the second (5). A peer that asks for
+    a longer pause (`retry_after`) gets it.
+    `permanent`: errors that trying again does not change; they are raised at once.
+    `jitter`: whether pauses are spread by a quarter at random, so that many clients do not come back together.
     """
 
     def __init__(
@@ -60,14 +64,15 @@ class Retry(Element):
         pause: float = 0.2,
         longest: float = 5.0,
         permanent: tuple[type[NsmError], ...] = PERMANENT,
-        jitter: Callable[[], float] | None = None,
+        jitter: bool = True,
     ) -> None:
         self.attempts = attempts
         self.per_try = per_try
         self.pause = pause
         self.longest = longest
         self._permanent = permanent
-        self._jitter = jitter
+        self.jitter = jitter
+        self._backoff = Backoff(pause, longest, low=0.75, high=1.25)
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         state, url, count = call.state, call.url, 0
@@ -105,10 +110,7 @@ class Retry(Element):
 
     def _before_next(self, call: Call, count: int, error: NsmError) -> float:
         """Seconds until the next try; raises `error` when there is none."""
-        jitter = self._jitter or call.runtime.dice.random
-        # Cap the exponent: without a limit the count grows for days.
-        pause: float = min(self.pause * 2.0 ** min(count - 1, 32), self.longest) * (0.75 + 0.5 * jitter())
-        pause = max(pause, pushback(error))
+        pause = max(self._backoff.pause(count - 1, call.runtime.dice if self.jitter else None), pushback(error))
         if isinstance(error, self._permanent) or count == self.attempts or call.remaining() <= pause:
             if count > 1:
                 error.add_note(f"after {count} tries")

@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import itertools
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from nsm_sdk.core import Mailbox
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition
 from nsm_sdk.mechanisms.desired import apply
 from nsm_sdk.mechanisms.model import (
@@ -40,34 +40,16 @@ from nsm_sdk.netlink.watch import LinkEvent
 T = TypeVar("T")
 
 
-class FakeWatch:
+class FakeWatch(Mailbox[LinkEvent]):
     """Events of one fake namespace."""
 
     def __init__(self, owner: FakeNamespace) -> None:
+        super().__init__()
         self._owner = owner
-        self._events: deque[LinkEvent] = deque()
-        self._wakeup = asyncio.Event()
-        self._closed = False
-
-    def put(self, event: LinkEvent) -> None:
-        self._events.append(event)
-        self._wakeup.set()
-
-    def __aiter__(self) -> AsyncIterator[LinkEvent]:
-        return self
-
-    async def __anext__(self) -> LinkEvent:
-        while not self._events:
-            if self._closed:
-                raise StopAsyncIteration
-            self._wakeup.clear()
-            await self._wakeup.wait()
-        return self._events.popleft()
 
     async def aclose(self) -> None:
-        self._closed = True
         self._owner.watches.discard(self)
-        self._wakeup.set()
+        self.end()
 
 
 class FakeNamespace:
@@ -167,7 +149,7 @@ class FakeNamespace:
     def emit(self, event: LinkEvent) -> None:
         """Tells everybody who watches."""
         for watch in list(self.watches):
-            watch.put(event)
+            watch.post(event)
 
 
 def _families(seen: Observed, family: int) -> list[Address]:

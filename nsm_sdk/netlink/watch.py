@@ -12,12 +12,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections import deque
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
+from nsm_sdk.core import Mailbox
 from nsm_sdk.netlink import answers, codec
 from nsm_sdk.netlink.namespaces import inside, open_namespace
 
@@ -37,35 +36,19 @@ class LinkEvent:
     address: str = ""
 
 
-class SocketWatch:
+class SocketWatch(Mailbox[LinkEvent]):
     """Implements the LinkWatch port; also an async context manager."""
 
     def __init__(self, channel: socket.socket) -> None:
+        super().__init__(_QUEUE)
         self._socket = channel
-        self._events: deque[LinkEvent] = deque()
-        self._waiter: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._closed = False
         self._loop.add_reader(channel.fileno(), self._readable)
 
     @classmethod
     async def open(cls, url: str | int) -> SocketWatch:
         """Starts to watch; FailedPrecondition where the namespace is gone."""
         return cls(await asyncio.to_thread(_subscribe, url))
-
-    def __aiter__(self) -> AsyncIterator[LinkEvent]:
-        return self
-
-    async def __anext__(self) -> LinkEvent:
-        while not self._events:
-            if self._closed:
-                raise StopAsyncIteration
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self._events.popleft()
 
     async def __aenter__(self) -> SocketWatch:
         return self
@@ -77,21 +60,16 @@ class SocketWatch:
 
     async def aclose(self) -> None:
         """Ends the iteration; may be repeated."""
-        if not self._closed:
-            self._closed = True
+        if not self.ended:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self.end()
 
     def _put(self, event: LinkEvent) -> None:
-        if len(self._events) >= _QUEUE:
-            self._events.clear()
+        if self.full:
+            self.clear()
             event = LinkEvent(kind="lost")
-        self._events.append(event)
+        self.post(event)
 
     def _readable(self) -> None:
         # a storm of events elsewhere must not hold the loop
@@ -107,8 +85,6 @@ class SocketWatch:
                 event = _event(kind, body)
                 if event is not None:
                     self._put(event)
-        if self._events:
-            self._wake()
 
 
 def _event(kind: int, body: bytes) -> LinkEvent | None:

@@ -29,10 +29,6 @@ from nsm_sdk.errors import (
 from nsm_sdk.testing import FailTimes, Park, Probe, VirtualClock, drive, rig, sample_request, virtual_time
 
 
-def still() -> float:
-    return 0.5
-
-
 def gone() -> NsmError:
     return Unavailable("gone")
 
@@ -48,7 +44,7 @@ class Scribble(Element):
 @virtual_time
 async def test_tries_until_it_succeeds_at_growing_pauses() -> None:
     fails = FailTimes(5, gone)
-    driven = await drive(Retry(jitter=still, longest=1.0), fails)
+    driven = await drive(Retry(jitter=False, longest=1.0), fails)
     assert fails.seen.requests == 6
     assert VirtualClock().now() == pytest.approx(0.2 + 0.4 + 0.8 + 1 + 1)
     assert driven.connection is not None
@@ -92,7 +88,7 @@ async def test_stops_after_so_many_attempts_with_the_last_error() -> None:
 async def test_stops_when_the_callers_time_does_not_suffice_for_another_pause() -> None:
     fails = FailTimes(99, gone)
     with pytest.raises(Unavailable):
-        await drive(Retry(jitter=still), fails, timeout=1.0)
+        await drive(Retry(jitter=False), fails, timeout=1.0)
     assert fails.seen.requests == 3
     assert VirtualClock().now() < 1
 
@@ -101,7 +97,7 @@ async def test_stops_when_the_callers_time_does_not_suffice_for_another_pause() 
 async def test_each_try_has_its_own_time() -> None:
     park = Park()
     with pytest.raises(DeadlineExceeded, match="within 2 s"):
-        await drive(Retry(attempts=3, per_try=2.0, jitter=still), park)
+        await drive(Retry(attempts=3, per_try=2.0, jitter=False), park)
     assert park.seen.requests == 3
     assert VirtualClock().now() == pytest.approx(3 * 2 + 0.2 + 0.4)
 
@@ -109,7 +105,7 @@ async def test_each_try_has_its_own_time() -> None:
 @virtual_time
 async def test_above_begin_each_failed_try_is_undone_and_a_close_may_come_between() -> None:
     probe, fails = Probe(), FailTimes(99, gone)
-    async with rig(Retry(jitter=still, pause=5.0), Begin(), probe, fails) as bench:
+    async with rig(Retry(jitter=False, pause=5.0), Begin(), probe, fails) as bench:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_expect_unavailable, bench.request(timeout=20.0))
             await VirtualClock().advance(1)
@@ -122,7 +118,7 @@ async def test_above_begin_each_failed_try_is_undone_and_a_close_may_come_betwee
 @virtual_time
 async def test_below_begin_a_first_request_is_closed_before_the_next_try() -> None:
     probe, fails = Probe(), FailTimes(2, gone)
-    async with rig(Begin(), Retry(jitter=still), probe, fails) as bench:
+    async with rig(Begin(), Retry(jitter=False), probe, fails) as bench:
         await bench.request()
         assert probe.seen.verbs == ["request", "close", "request", "close", "request"]
         await bench.close()
@@ -132,7 +128,7 @@ async def test_below_begin_a_first_request_is_closed_before_the_next_try() -> No
 @virtual_time
 async def test_below_begin_a_refresh_that_fails_closes_nothing() -> None:
     probe, fails = Probe(), FailTimes(0, gone)
-    async with rig(Begin(), Retry(jitter=still), probe, fails) as bench:
+    async with rig(Begin(), Retry(jitter=False), probe, fails) as bench:
         await bench.request()
         fails.times = 3
         await bench.request()
@@ -144,7 +140,7 @@ async def test_below_begin_a_refresh_that_fails_closes_nothing() -> None:
 @virtual_time
 async def test_a_close_between_tries_that_fails_does_not_end_the_tries() -> None:
     failing_close = FailTimes(1, gone, verb="close")
-    async with rig(Begin(), Retry(jitter=still), failing_close, FailTimes(1, gone)) as bench:
+    async with rig(Begin(), Retry(jitter=False), failing_close, FailTimes(1, gone)) as bench:
         await bench.request()
         await bench.close()
         assert not await bench.left()
