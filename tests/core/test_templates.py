@@ -315,6 +315,8 @@ def test_a_template_is_rendered_over_other_values_of_the_same_names() -> None:
         ("{% if id %}", 1, 12, "end of template"),
         ("{% if id }}{% endif %}", 1, 10, "unexpected '}'"),
         ("x\n{{ 1 // 0 }}", 2, 1, "ZeroDivisionError"),
+        ("{{ id }}\n\n {{- id }}{% if id %} {{ id }} {{- 7 % 0 }}{% endif %}{{ id }}", 3, 32, "ZeroDivisionError"),
+        ("{% if id %}{{ id }}{% endif %}\n{% if 1 // 0 %}{% endif %}", 2, 1, "ZeroDivisionError"),
         ("{{ id.upper() }}", 1, 1, "no 'upper'"),
         ("{{ id.__class__ }}", 1, 1, "no '__class__'"),
         ("{% include 'x' %}", 1, 4, "not allowed"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, nodes
@@ -38,6 +38,8 @@ _SHAPES = 256
 _MOST_ITEMS = 1000
 _MOST_LOOPS = 2
 _LARGEST = 1 << 63
+_OFFSETS = 1 << 24
+"""Lines of compiled code that are more than this are offsets in its text."""
 _LOOP = {"index", "index0", "first", "last", "length"}
 _FILTERS = re.findall(
     r"\w+",
@@ -206,6 +208,7 @@ def from_jinja(text: str, fields: Mapping[str, Any]) -> Template:
         parsed = sandbox.parse(text)
         _check(text, parsed, sandbox)
         _check_names(text, parsed, fields)
+        _place(text, parsed, sandbox)
         return sandbox.made(_Concat().visit(parsed))
     except TemplateSyntaxError as error:
         extension = sandbox.extensions[_Pulled.identifier]
@@ -307,8 +310,33 @@ def _path(node: nodes.Node) -> tuple[str, ...]:
     return ()
 
 
+def _place(text: str, parsed: nodes.Template, sandbox: _Sandbox) -> None:
+    """Gives each `{{ … }}` its offset as its line: several may stand in one."""
+    shown = [node for node in _in_order(parsed) if not isinstance(node, nodes.TemplateData)]
+    begins: list[int] = []
+    at = 0
+    for _, kind, value in sandbox.lex(text):
+        at = text.find(value.strip(), at)
+        if kind == "variable_begin":
+            begins.append(at)
+        at += len(value.strip())
+    if len(begins) == len(shown):
+        for node, begin in zip(shown, begins, strict=True):
+            node.lineno = _OFFSETS + begin
+
+
+def _in_order(parsed: nodes.Node) -> Iterator[nodes.Node]:
+    for node in parsed.iter_child_nodes():
+        if isinstance(node, nodes.Output):
+            yield from node.nodes
+        else:
+            yield from _in_order(node)
+
+
 def line_start(text: str, line: int) -> int:
-    """The offset of what is rendered first in a line, counted from 1."""
+    """The offset of what compiled code has for a line, or of what is rendered first in it, counted from 1."""
+    if line >= _OFFSETS:
+        return line - _OFFSETS
     start, end = _line(text, line)
     marks = [at for mark in ("{{", "{%") if (at := text.find(mark, start, end)) >= 0]
     return min(marks, default=start)
