@@ -9,14 +9,14 @@ State: none.
 
 from nsm_sdk.registry.alternatives import Failures, Option, try_each
 from nsm_sdk.registry.begin import Begin
-from nsm_sdk.registry.by_domain import ByDomain, names_domain
 from nsm_sdk.registry.candidates import Candidates, UpdateCandidates
 from nsm_sdk.registry.connect import Connect, registry_of
+from nsm_sdk.registry.defaults import DefaultPayload, NodeLabels, RegistrationTime
 from nsm_sdk.registry.discover import OFFER, USED, Discover, Offer, find_service
 from nsm_sdk.registry.discover_forwarder import FORWARDER, DiscoverForwarder
 from nsm_sdk.registry.expire import DEFAULT_LIFE, Expire
-from nsm_sdk.registry.fields import DefaultPayload, NodeLabels, RegistrationTime
-from nsm_sdk.registry.heal import Heal
+from nsm_sdk.registry.interdomain import ByDomain, SwapIP, names_domain, unique_name
+from nsm_sdk.registry.keep_alive import Heal, Refresh, Retry
 from nsm_sdk.registry.local_bypass import LocalBypass
 from nsm_sdk.registry.matching import (
     endpoint_matches,
@@ -25,15 +25,9 @@ from nsm_sdk.registry.matching import (
     select_forwarders,
     service_matches,
 )
-from nsm_sdk.registry.memory import Memory
-from nsm_sdk.registry.names import unique_name
-from nsm_sdk.registry.path import AuthPath, parse_path
-from nsm_sdk.registry.refresh import Refresh
-from nsm_sdk.registry.retry import Retry
+from nsm_sdk.registry.path import AuthPath, TokenSource, UpdatePath, parse_path
 from nsm_sdk.registry.round_robin import RoundRobin
-from nsm_sdk.registry.store import MemoryStore
-from nsm_sdk.registry.swap_ip import SwapIP
-from nsm_sdk.registry.update_path import TokenSource, UpdatePath
+from nsm_sdk.registry.store import Memory, MemoryStore
 
 __all__ = [
     "DEFAULT_LIFE",

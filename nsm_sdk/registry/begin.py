@@ -12,24 +12,55 @@ State: one `Record` per name.
 from __future__ import annotations
 
 import logging
-from typing import ClassVar
+from typing import Any, ClassVar, Generic
 
 from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
-from nsm_sdk.core import (
-    NSE,
-    Call,
-    Cause,
-    E,
-    Kind,
-    Outcome,
-    RegistryElement,
-    RegistryNext,
-    State,
-    cleanup_time,
-)
-from nsm_sdk.elements.turns import Post, Turns
+from nsm_sdk.core import NSE, Call, Cause, E, Kind, Outcome, RegistryElement, RegistryNext, State, cleanup_time
+from nsm_sdk.elements.turns import Owned, Post, Posts, Turns, time_of
 from nsm_sdk.errors import InvalidRequest
-from nsm_sdk.registry.record import Record
+
+
+class Record(Owned, Generic[E]):
+    """One name of this hop, its `id`. `version` counts registrations."""
+
+    __slots__ = ("_data", "_kind", "next")
+
+    def __init__(self, turns: Turns[Record[E]], kind: Kind[E], name: str, call: Call, next: RegistryNext[E]) -> None:
+        super().__init__(name, call)
+        self.events = Posts(turns, self)
+        self.next = next
+        self._kind = kind
+        self._data = b""
+
+    def attempt(self, entry: E) -> int:
+        """A first registration begins: this is undone if it fails. Returns how many bytes it has."""
+        self._data = entry.SerializeToString()
+        return len(self._data)
+
+    def remember(self, registered: E) -> int:
+        """What was answered, under the name that the caller uses; without the expiry, which the registry sets again.
+        Returns how many bytes that has."""
+        stored = self._kind.copy(registered)
+        stored.name = self.id
+        if "expiration_time" in stored.DESCRIPTOR.fields_by_name:
+            stored.ClearField("expiration_time")
+        self._data = stored.SerializeToString()
+        self.established = True
+        self.version += 1
+        return len(self._data)
+
+    def remember_call(self, call: Call, remaining: float) -> None:
+        """The call that succeeded; `remaining` is the time it had when it began."""
+        self.timeout = time_of(remaining)
+        # The call is over with this, so what it held can be kept as it is.
+        self.peer, self.metadata, self.onward = call.peer, call.metadata, call.onward
+
+    def entry(self) -> E:
+        """A copy of the stored entry."""
+        message: Any = self._kind.message.FromString(self._data)
+        stored: E = message
+        return stored
+
 
 logger = logging.getLogger("nsm_sdk.registry")
 
@@ -38,18 +69,18 @@ UNDO_TIME = 2.0
 
 
 MOST = 262_144
-"""Names of one registry. Peers make them, and each takes memory, so there must be an end."""
+"""Upper bound of the names in one registry: peers create them, and each takes memory."""
 MOST_BYTES = 256 << 20
 """Bytes of all of them together: 1 KiB each if there are as many as there may be, which is twice the usual."""
 
 
 def been_registered(entry: NetworkService | NetworkServiceEndpoint) -> bool:
-    """Whether an entry that somebody registers has come back from a registry before."""
+    """Whether an entry to register has come back from a registry before."""
     return isinstance(entry, NetworkServiceEndpoint) and entry.HasField("initial_registration_time")
 
 
 class Begin(RegistryElement[E]):
-    """Own the registrations that pass here. InvalidRequest for an empty name; Exhausted for more than `most`, or
+    """Owns the registrations that pass here. InvalidRequest for an empty name; Exhausted for more than `most`, or
     more than `most_bytes` of all of them together."""
 
     gives_state: ClassVar[bool] = True
@@ -61,7 +92,7 @@ class Begin(RegistryElement[E]):
             f"begin {kind.label}", self._run, most=most, most_bytes=most_bytes, things=f"{kind.label}s"
         )
         self._records, self._locks = self._turns.records, self._turns.locks
-        # A service is not its registrant's own: undoing would take it away from everybody else who offers it.
+        # A service is not its registrant's own: undoing would take it away from all others that offer it.
         self._undoes = kind.label == NSE.label
 
     async def register(self, call: Call, entry: E, next: RegistryNext[E]) -> E:

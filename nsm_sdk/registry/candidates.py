@@ -36,9 +36,9 @@ from nsm_sdk.core import (
 from nsm_sdk.errors import Cancelled, DeadlineExceeded, ProgrammingError, Unavailable
 from nsm_sdk.registry.begin import Begin
 from nsm_sdk.registry.connect import registry_of
-from nsm_sdk.registry.facets import matcher_of
 from nsm_sdk.registry.follow import Follow, Standing
 from nsm_sdk.registry.matching import has_expired
+from nsm_sdk.registry.store import matcher_of
 
 T = TypeVar("T")
 

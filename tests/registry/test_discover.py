@@ -238,7 +238,7 @@ async def test_a_named_endpoint() -> None:
 async def test_names_that_only_contain_the_one_asked_for() -> None:
     registry = world(nse("nse-10", "service-1", url="tcp://10:1"), service=NetworkService(name="service-10"))
     registry.endpoints._matcher = type(registry.endpoints._matcher)(  # as registries before 1.11 answer
-        facets=lambda entry: (), matches=lambda query, entry: query.name in entry.name
+        index_keys=lambda entry: (), matches=lambda query, entry: query.name in entry.name
     )
     async with forwarder(registry) as (bench, _, _):
         with pytest.raises(NoCandidate):

@@ -16,7 +16,6 @@ from nsm_sdk.api import Match, NetworkService, NetworkServiceEndpoint
 from nsm_sdk.core import NSE
 from nsm_sdk.core.templates import LabelTemplates
 from nsm_sdk.registry import matching
-from nsm_sdk.registry.facets import matcher_of
 from nsm_sdk.registry.matching import (
     endpoint_matches,
     has_expired,
@@ -25,6 +24,7 @@ from nsm_sdk.registry.matching import (
     select_forwarders,
     why_not,
 )
+from nsm_sdk.registry.store import matcher_of
 from tests.registry.test_store import ENTRIES, nse
 
 WORDS = st.sampled_from(("a", "b", "c"))
@@ -97,13 +97,13 @@ def test_the_first_match_that_fits_decides(
 
 
 @given(ENTRIES, ENTRIES)
-def test_what_matches_has_every_facet_of_the_query(
+def test_what_matches_has_every_index_key_of_the_query(
     query: NetworkServiceEndpoint, entry: NetworkServiceEndpoint
 ) -> None:
     query.name = ""
     if endpoint_matches(query, entry):
-        facets = matcher_of(NSE).facets
-        assert set(facets(query)) <= set(facets(entry))
+        index_keys = matcher_of(NSE).index_keys
+        assert set(index_keys(query)) <= set(index_keys(entry))
 
 
 def test_why_an_endpoint_is_no_candidate() -> None:

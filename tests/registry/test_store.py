@@ -21,8 +21,7 @@ from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
 from nsm_sdk.core import NS, NSE, Call, Chain, Found, Kind, Query, Role, find_all, find_one, registry_end
 from nsm_sdk.errors import InvalidRequest, ProgrammingError
 from nsm_sdk.registry import Memory, MemoryStore, endpoint_matches
-from nsm_sdk.registry.facets import matcher_of
-from nsm_sdk.registry.watchers import LAG, Change, Watcher, melted
+from nsm_sdk.registry.store import MAX_UNREAD, Change, Watcher, coalesced, matcher_of
 from nsm_sdk.testing import settled
 
 
@@ -177,7 +176,7 @@ async def test_a_watcher_that_does_not_read_holds_no_more_than_there_is() -> Non
     assert (await anext(lazy)).entry.name == "known"
     quick = Reader(store.watch(nse("")))
     await settled()
-    for turn in range(20 * LAG):
+    for turn in range(20 * MAX_UNREAD):
         store.put(nse(f"passing-{turn}"))
         store.remove(f"passing-{turn}")
         store.put(nse("known", url=f"tcp://{turn}:1"))
@@ -187,13 +186,13 @@ async def test_a_watcher_that_does_not_read_holds_no_more_than_there_is() -> Non
     await settled()
     [watcher] = [
         watcher
-        for groups in store._audience._groups.values()
+        for groups in store._watching._groups.values()
         for group in groups.values()
         for watcher in group.members
         if len(watcher)
     ]
-    assert len(watcher) <= 2 * LAG
-    assert len(quick.told) == 1 + 3 * 20 * LAG + 1
+    assert len(watcher) <= 2 * MAX_UNREAD
+    assert len(quick.told) == 1 + 3 * 20 * MAX_UNREAD + 1
     last = [await anext(lazy) for _ in range(len(watcher))][-1]
     assert (last.entry.name, last.deleted) == ("known", True)
     await quick.stop()
@@ -204,13 +203,13 @@ def test_changes_melt_into_the_last_of_each_name() -> None:
     def change(name: str, data: bytes, *, deleted: bool = False, new: bool = False) -> Change:
         return Change(name, data, deleted, new)
 
-    assert melted([change("a", b"1", new=True), change("a", b"2")]) == [change("a", b"2", new=True)]
-    assert melted([change("a", b"1", new=True), change("a", b"1", deleted=True)]) == []
-    assert melted([change("a", b"1"), change("a", b"1", deleted=True)]) == [change("a", b"1", deleted=True)]
-    assert melted([change("a", b"1", deleted=True), change("a", b"2", new=True)]) == [change("a", b"2")]
-    assert melted([change("a", b"1", deleted=True), change("a", b"2", new=True), change("a", b"2", deleted=True)]) == [
-        change("a", b"2", deleted=True)
-    ]
+    assert coalesced([change("a", b"1", new=True), change("a", b"2")]) == [change("a", b"2", new=True)]
+    assert coalesced([change("a", b"1", new=True), change("a", b"1", deleted=True)]) == []
+    assert coalesced([change("a", b"1"), change("a", b"1", deleted=True)]) == [change("a", b"1", deleted=True)]
+    assert coalesced([change("a", b"1", deleted=True), change("a", b"2", new=True)]) == [change("a", b"2")]
+    assert coalesced(
+        [change("a", b"1", deleted=True), change("a", b"2", new=True), change("a", b"2", deleted=True)]
+    ) == [change("a", b"2", deleted=True)]
 
 
 async def test_streams_end_when_the_store_stops() -> None:

@@ -92,8 +92,8 @@ class World:
 
     def break_watches(self) -> None:
         """Streams that are open break."""
-        self.services._audience.end()
-        self.endpoints._audience.end()
+        self.services._watching.end()
+        self.endpoints._watching.end()
 
     def go(self, error: Exception | None = None) -> None:
         """The registry goes away."""

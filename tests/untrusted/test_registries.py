@@ -25,7 +25,7 @@ from nsm_sdk.core import NSE, Bound, Call, Chain, Found, Query, RegistryElement,
 from nsm_sdk.errors import NsmError, Status, Unavailable
 from nsm_sdk.registry import Candidates, Memory
 from nsm_sdk.registry.discover import find_service
-from nsm_sdk.registry.store import BREATH
+from nsm_sdk.registry.store import SCAN_CHUNK
 from tests.untrusted.hops import Mesh, mesh
 from tests.untrusted.sizes import EXAMPLES
 from tests.untrusted.strategies import EXPIRES, TOKEN, messages
@@ -169,7 +169,7 @@ async def test_a_find_of_what_no_index_knows_lets_others_have_their_turn(watch: 
     memory = Memory(NSE)
     chain = Chain("registry", memory)
     async with Role("registry", nse=chain).serving() as running:
-        for number in range(4 * BREATH):
+        for number in range(4 * SCAN_CHUNK):
             memory.store.put(NetworkServiceEndpoint(name=f"{number}", url="tcp://10.0.0.1:1"))
         bound = running.bound.nse
         assert bound is not None

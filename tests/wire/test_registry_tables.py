@@ -25,8 +25,8 @@ from nsm_sdk.core import NSE, Call, Chain, RegistryElement, RegistryNext, Role, 
 from nsm_sdk.errors import NsmError, Unavailable
 from nsm_sdk.registry import Begin, DefaultPayload, Expire, LocalBypass, RegistrationTime, SwapIP, UpdatePath
 from nsm_sdk.registry.expire import bounds, limit, unregister_after
+from nsm_sdk.registry.keep_alive import refresh_after
 from nsm_sdk.registry.path import PATH_KEY, AuthPath
-from nsm_sdk.registry.refresh import refresh_after
 from nsm_sdk.testing import RegistryProbe, current_clock, virtual_time
 from tests.fixtures import load, rows
 from tests.wire.deviations import DEVIATIONS
