@@ -70,22 +70,29 @@ class Mesh:
     asides: list[Running] = field(default_factory=list)
 
     async def throw(
-        self, hop: str, method: Method[Any, Any], raw: bytes, metadata: Mapping[str, str], *, over: str
+        self,
+        hop: str,
+        method: Method[Any, Any],
+        raw: bytes,
+        metadata: Mapping[str, str],
+        *,
+        over: str,
+        moment: float = 0.02,
     ) -> tuple[Status, Any]:
-        """Status of the call, and what was said; a stream is read for a moment."""
+        """Status of the call, and its error; a stream is read for a moment of so many seconds."""
         if over == "grpc":
-            return await self._grpc(hop, method, raw, metadata)
-        return await self._inproc(hop, method, raw, metadata)
+            return await self._grpc(hop, method, raw, metadata, moment)
+        return await self._inproc(hop, method, raw, metadata, moment)
 
     async def _grpc(
-        self, hop: str, method: Method[Any, Any], raw: bytes, metadata: Mapping[str, str]
+        self, hop: str, method: Method[Any, Any], raw: bytes, metadata: Mapping[str, str], moment: float
     ) -> tuple[Status, Any]:
         pairs = list(metadata.items())
         channel: Any = self.channels[hop]
         try:
             if method.server_streaming:
                 call = channel.unary_stream(method.path)(raw, metadata=pairs, timeout=TIME)
-                with anyio.move_on_after(0.02):
+                with anyio.move_on_after(moment):
                     async for _ in call:
                         pass
                 call.cancel()
@@ -96,7 +103,7 @@ class Mesh:
         return Status.OK, ""
 
     async def _inproc(
-        self, hop: str, method: Method[Any, Any], raw: bytes, metadata: Mapping[str, str]
+        self, hop: str, method: Method[Any, Any], raw: bytes, metadata: Mapping[str, str], moment: float
     ) -> tuple[Status, Any]:
         running = self.running[hop]
         offer = offers(running.bound)[method.path]
@@ -107,7 +114,7 @@ class Mesh:
                 await offer.unary(call, asked(method, raw))
             elif offer.stream is not None:
                 async with aclosing(offer.stream(call, asked(method, raw))) as stream:
-                    with anyio.move_on_after(0.02):
+                    with anyio.move_on_after(moment):
                         async for _ in stream:
                             pass
 
