@@ -19,8 +19,8 @@ from typing import TypeVar
 import anyio
 
 from nsm_sdk.core import Service
-from nsm_sdk.lab.echo import Echo
 from nsm_sdk.lab.ground import Pinging, Way
+from nsm_sdk.lab.ping import Echo
 from nsm_sdk.mechanisms import Datapath, KernelDatapath, Link
 from nsm_sdk.netlink import (
     KernelAdapter,

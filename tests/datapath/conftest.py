@@ -8,10 +8,10 @@ State: the namespaces of one test, removed at its end.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import socket
-import struct
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pytest
 
 from nsm_sdk.api import Connection, Mechanism
 from nsm_sdk.core import Runtime
+from nsm_sdk.heal.probes.icmp import echo_reply, echo_request
 from nsm_sdk.mechanisms import KernelDatapath, Link, Observed
 from nsm_sdk.mechanisms.model import Op
 from nsm_sdk.mechanisms.ports import Joint
@@ -127,7 +128,9 @@ class World:
 
     def ping(self, space: str, source: str, target: str, *, size: int = 56, timeout: float = 2.0) -> bool:
         """One echo request from inside `space`, and whether it was answered in time."""
-        return run_inside(space, lambda: echo(source, target, size, timeout))
+        with contextlib.suppress(OSError), run_inside(space, lambda: echo_channel(source, timeout)) as channel:
+            return not echo(channel, target, size=size)
+        return False
 
 
 def apply_to(space: str, name: str, *ops: Op) -> None:
@@ -145,33 +148,34 @@ def apply_to(space: str, name: str, *ops: Op) -> None:
 NO_RUNTIME = Runtime.__new__(Runtime)
 
 
-def echo(source: str, target: str, size: int, timeout: float) -> bool:
-    """One ICMP echo over a raw socket bound to `source`, not fragmented."""
-    six = ":" in target
+def echo_channel(source: str, timeout: float) -> socket.socket:
+    """A raw socket for echo requests from `source`, in the namespace of the calling thread."""
+    six = ":" in source
     family, protocol = (socket.AF_INET6, 58) if six else (socket.AF_INET, 1)
-    with socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as channel:
+    channel = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    try:
         if not six:
             channel.setsockopt(socket.IPPROTO_IP, 10, 2)
         channel.bind((source, 0))
         channel.settimeout(timeout)
-        identity = os.getpid() & 0xFFFF
-        head = struct.pack("!BBHHH", 128 if six else 8, 0, 0, identity, 1) + bytes(size)
-        packet = head if six else head[:2] + struct.pack("!H", checksum(head)) + head[4:]
-        try:
-            channel.sendto(packet, (target, 0))
-            while True:
-                data, sender = channel.recvfrom(65_535)
-                answer = data if six else data[20:]
-                if sender[0] == target and answer[0] == (129 if six else 0) and answer[4:6] == head[4:6]:
-                    return True
-        except OSError:
-            return False
+    except BaseException:
+        channel.close()
+        raise
+    return channel
 
 
-def checksum(data: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    total = (total >> 16) + (total & 0xFFFF)
-    return ~(total + (total >> 16)) & 0xFFFF
+def echo(channel: socket.socket, target: str, number: int = 1, size: int = 56) -> str:
+    """Sends one request, not fragmented, and waits for its answer; why there was none, else nothing."""
+    identity = os.getpid() & 0xFFFF
+    try:
+        channel.sendto(echo_request(channel.family, identity, number, bytes(size)), (target, 0))
+        while True:
+            data, sender = channel.recvfrom(65_535)
+            found = echo_reply(channel.family, data)
+            if sender[0] == target and found is not None and found[:2] == (identity, number):
+                return ""
+    except OSError as error:
+        return str(error)
 
 
 @pytest.fixture

@@ -10,9 +10,7 @@ State: namespaces of one test.
 
 from __future__ import annotations
 
-import os
 import socket
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +29,7 @@ from nsm_sdk.mechanisms.desired import placed
 from nsm_sdk.mechanisms.model import Add
 from nsm_sdk.mechanisms.ports import Joint
 from nsm_sdk.netlink import run_inside
-from tests.datapath.conftest import World, apply_to, checksum
+from tests.datapath.conftest import World, apply_to, echo, echo_channel
 from tests.untrusted.sizes import FACTOR
 
 pytestmark = pytest.mark.netns
@@ -161,43 +159,21 @@ class Pings:
         self._rounds = 0
         self._changed = threading.Condition()
         self._end = not pairs
-        self._sockets = run_inside(world.a, lambda: [self._open(source) for source, _ in pairs])
+        self._sockets = run_inside(world.a, lambda: [echo_channel(source, 3.0) for source, _ in pairs])
         self._thread = threading.Thread(target=self._run, name="pings")
-
-    @staticmethod
-    def _open(source: str) -> socket.socket:
-        six = ":" in source
-        made = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_RAW, 58 if six else 1)
-        made.bind((source, 0))
-        made.settimeout(3.0)
-        return made
 
     def _run(self) -> None:
         number = 0
         while not self._end:
             for channel, (source, target) in zip(self._sockets, self._pairs, strict=True):
                 number += 1
-                why = self._ping(channel, target, number & 0xFFFF)
+                why = echo(channel, target, number & 0xFFFF)
                 if why:
                     self.lost.append((source, target, why))
                     self._end = True
             with self._changed:
                 self._rounds += 1
                 self._changed.notify_all()
-
-    def _ping(self, channel: socket.socket, target: str, number: int) -> str:
-        six = ":" in target
-        head = struct.pack("!BBHHH", 128 if six else 8, 0, 0, os.getpid() & 0xFFFF, number)
-        packet = head if six else head[:2] + struct.pack("!H", checksum(head)) + head[4:]
-        try:
-            channel.sendto(packet, (target, 0))
-            while True:
-                data, _ = channel.recvfrom(4096)
-                answer = data if six else data[20:]
-                if answer[0] == (129 if six else 0) and answer[4:8] == head[4:8]:
-                    return ""
-        except OSError as error:
-            return str(error)
 
     def round(self) -> None:
         """Waits until every pair has been pinged once more, from now on."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import socket
 
 import pytest
 from hypothesis import given
@@ -41,7 +42,7 @@ from nsm_sdk.heal import (
 )
 from nsm_sdk.heal.held import is_fault, is_gone
 from nsm_sdk.heal.moving import Given
-from nsm_sdk.heal.probes.icmp import checksum
+from nsm_sdk.heal.probes.icmp import checksum, echo_reply, echo_request
 from nsm_sdk.heal.probes.neighbour import advertises, arp_answers, arp_question, solicited_node
 from nsm_sdk.heal.probes.probe import Cancel, Regular, Tell, here, url_of
 from nsm_sdk.heal.steps import Note
@@ -245,8 +246,19 @@ def test_a_packet_with_its_checksum_sums_to_zero(data: bytes) -> None:
     assert checksum(packet) in (0, 0xFFFF)
 
 
+@given(st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), st.binary(max_size=64).filter(lambda data: len(data) % 2 == 0))
+def test_an_answer_is_read_as_its_request_was_written(identity: int, sequence: int, data: bytes) -> None:
+    for family, kind, header in ((socket.AF_INET, 0, bytes([0x46]) + bytes(23)), (socket.AF_INET6, 129, b"")):
+        asked = echo_request(family, identity, sequence, data)
+        assert echo_reply(family, header + asked) is None
+        assert echo_reply(family, header + bytes([kind]) + asked[1:]) == (identity, sequence, data)
+    assert checksum(echo_request(socket.AF_INET, identity, sequence, data)) in (0, 0xFFFF)
+
+
 @given(st.binary(max_size=64))
 def test_any_packet_is_read(packet: bytes) -> None:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        assert echo_reply(family, packet) is None or packet
     assert arp_answers(packet, "10.0.0.1") in (True, False)
     assert advertises(packet, "2001:db8::1") in (True, False)
 

@@ -26,9 +26,9 @@ logger = logging.getLogger("nsm_sdk.heal")
 
 ECHOES = 4
 """Echoes that one check sends at most to each destination."""
-_REQUEST_V4, _REQUEST_V6 = 8, 128
+_REQUEST: dict[int, int] = {socket.AF_INET: 8, socket.AF_INET6: 128}
 _REPLY: dict[int, int] = {socket.AF_INET: 0, socket.AF_INET6: 129}
-_PACKET = struct.Struct(">BBHHHQ")
+_HEAD = struct.Struct(">BBHHH")
 _TOKEN = struct.Struct(">Q")
 _ICMP_FILTER, _SOL_RAW, _ICMP6_FILTER = 1, 255, 1
 _AT_ONCE = 64
@@ -40,6 +40,23 @@ def checksum(packet: bytes) -> int:
     total: int = sum(struct.unpack(f">{len(packet) // 2}H", packet))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
+
+
+def echo_request(family: int, identity: int, sequence: int, data: bytes) -> bytes:
+    """An echo request with an even number of bytes of `data`; the kernel fills in the checksum of ICMPv6."""
+    head = _HEAD.pack(_REQUEST[family], 0, 0, identity, sequence)
+    if family == socket.AF_INET6:
+        return head + data
+    return head[:2] + checksum(head + data).to_bytes(2, "big") + head[4:] + data
+
+
+def echo_reply(family: int, packet: bytes) -> tuple[int, int, bytes] | None:
+    """Identity, sequence and data of an echo reply as a raw socket reads it; None for any other packet."""
+    start = (packet[0] & 0xF) * 4 if family == socket.AF_INET and packet else 0
+    if len(packet) < start + _HEAD.size:
+        return None
+    kind, _, _, identity, sequence = _HEAD.unpack_from(packet, start)
+    return (identity, sequence, packet[start + _HEAD.size :]) if kind == _REPLY[family] else None
 
 
 def open_socket(family: int) -> tuple[socket.socket, bool]:
@@ -90,8 +107,8 @@ class Channel:
         self.pending: dict[int, Callable[[], None]] = {}
         self.raw = raw
         self._socket = channel
-        self._v4 = family == socket.AF_INET
-        self._ip_header = raw and self._v4
+        self._family = family
+        self._ip_header = raw and family == socket.AF_INET
         self._reply = _REPLY[family]
         self._identity = secrets.randbits(16)
         self._secret = secrets.randbits(32) << 32
@@ -110,10 +127,7 @@ class Channel:
         """Send an echo; answers its token. OSError when it cannot go out."""
         self._count = (self._count + 1) & 0xFFFFFFFF
         token = self._secret | self._count
-        kind = _REQUEST_V4 if self._v4 else _REQUEST_V6
-        packet = _PACKET.pack(kind, 0, 0, self._identity, self._count & 0xFFFF, token)
-        if self._ip_header:
-            packet = packet[:2] + checksum(packet).to_bytes(2, "big") + packet[4:]
+        packet = echo_request(self._family, self._identity, self._count & 0xFFFF, _TOKEN.pack(token))
         self.pending[token] = answered
         try:
             self._socket.sendmsg((packet,), way.control, 0, way.address)

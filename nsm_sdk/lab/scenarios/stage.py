@@ -20,9 +20,9 @@ import anyio
 from nsm_sdk.errors import DeadlineExceeded
 from nsm_sdk.lab.cluster import Cluster
 from nsm_sdk.lab.counts import ask
-from nsm_sdk.lab.flow import Flow, flowing
 from nsm_sdk.lab.mode import PROGRAMS, Mode
 from nsm_sdk.lab.node import SERVICE, Node
+from nsm_sdk.lab.ping import Flow, flowing
 from nsm_sdk.lab.pod import Pod
 from nsm_sdk.lab.program import ProgramHop
 from nsm_sdk.lab.workload import LabEndpoint
