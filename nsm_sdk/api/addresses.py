@@ -20,6 +20,9 @@ EXAMPLE: Final = "write it like unix:///run/nsm.sock, tcp://host:port or inproc:
 MAX_SOCKET_PATH: Final = 107
 """Longest path of a unix socket, in bytes."""
 
+SHORTER: Final = f"use a path of at most {MAX_SOCKET_PATH} bytes, for example below /run or /tmp"
+_SOCKET_LIMIT = f"but a unix socket path at most {MAX_SOCKET_PATH}"
+
 _TCP = re.compile(r"(\[[^\[\]/@\s]+\]|[^\[\]/@:\s]*):([0-9]{1,5})")
 _NAME = re.compile(r"[^\s/?#\x00]+")
 _ANY_HOST = ("0.0.0.0", "::")
@@ -37,7 +40,8 @@ class Target:
     def __post_init__(self) -> None:
         problem = _problem(self.network, self.address)
         if problem:
-            raise InvalidRequest(f"address {self.network}:{self.address[:256]!r} {problem}", hint=EXAMPLE)
+            hint = SHORTER if problem.endswith(_SOCKET_LIMIT) else EXAMPLE
+            raise InvalidRequest(f"address {self.network}:{self.address[:256]!r} {problem}", hint=hint)
 
     @classmethod
     def parse(cls, url: str) -> Target:
@@ -125,7 +129,7 @@ def _problem(network: str, address: str) -> str:
     if "\x00" in address:
         return "contains a zero byte"
     length = len(address.encode())
-    return f"has {length} bytes, but a unix socket path at most {MAX_SOCKET_PATH}" if length > MAX_SOCKET_PATH else ""
+    return f"has {length} bytes, {_SOCKET_LIMIT}" if length > MAX_SOCKET_PATH else ""
 
 
 def _unescape(text: str, url: str) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from nsm_sdk.api import ServiceUrl, Target, url_groups
+from nsm_sdk.api.addresses import MAX_SOCKET_PATH
 from nsm_sdk.errors import InvalidRequest
 
 T = TypeVar("T")
@@ -214,6 +215,15 @@ def _folder(text: str) -> str:
     return text
 
 
+def _socket(text: str) -> str:
+    path = _folder(text)
+    if path.endswith("/"):
+        raise Refused
+    if path:
+        Target("unix", path)
+    return path
+
+
 def _probe(text: str) -> str:
     kind, colon, port = text.partition(":")
     if kind == "tcp":
@@ -290,6 +300,7 @@ PAYLOAD: Codec[str] = Codec(_payload, "ETHERNET or IP")
 TUNNEL_IP: Codec[str] = Codec(_tunnel_ip, "an IP address")
 NETNS: Codec[str] = Codec(_netns, "a network namespace's name, or an absolute path such as /run/netns/blue")
 FOLDER: Codec[str] = Codec(_folder, "an absolute path")
+SOCKET: Codec[str] = Codec(_socket, f"the absolute path of a unix socket, at most {MAX_SOCKET_PATH} bytes")
 PROBE: Codec[str] = Codec(_probe, "auto, icmp, arp, carrier, tcp:PORT or none")
 IDENTITY: Codec[str] = Codec(_identity, "insecure")
 SUBJECT: Codec[str] = Codec(_subject, "a SPIFFE id such as spiffe://insecure.test/nsc/blue")

@@ -9,12 +9,15 @@ State: none.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from nsm_sdk.api.addresses import MAX_SOCKET_PATH, SHORTER
 
 PATIENCE = 10.0
 """Seconds that the program gets to answer."""
@@ -32,6 +35,13 @@ def ask(path: Path, command: str) -> list[dict[str, Any]]:
 
 def explain(path: Path, id: str, *, as_json: bool = False) -> int:
     """Print the journal of the connection `id`, or, without one, what the program has; answers the exit status."""
+    if (length := len(os.fsencode(path))) > MAX_SOCKET_PATH:
+        print(
+            f"nsm explain: --socket (NSM_ADMIN_SOCKET) {str(path)!r} has {length} bytes, but a unix socket path at "
+            f"most {MAX_SOCKET_PATH}; {SHORTER}",
+            file=sys.stderr,
+        )
+        return 2
     try:
         found = ask(path, f"journal {id}" if id else "connections")
         if not id:

@@ -9,8 +9,10 @@ State: every hop and pod that was made.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
+import os
 import secrets
 import shutil
 import tempfile
@@ -22,6 +24,8 @@ from typing import Any, Self
 import anyio
 
 from nsm_sdk import chains
+from nsm_sdk.api import Target
+from nsm_sdk.api.addresses import MAX_SOCKET_PATH
 from nsm_sdk.core import Clock, Observer, dice
 from nsm_sdk.errors import AlreadyExists, NsmError
 from nsm_sdk.lab.counts import Counts, ask, count
@@ -37,6 +41,7 @@ from nsm_sdk.lab.simulated import SimulatedField
 from nsm_sdk.security import Insecure, TokenGenerator
 from nsm_sdk.testing import current_clock
 from nsm_sdk.transport import Dialer
+from nsm_sdk.transport.sockets import short_folder
 
 logger = logging.getLogger("nsm_sdk.lab")
 
@@ -110,7 +115,7 @@ class Cluster:
 
     async def start(self) -> None:
         """Start the registry; for those who do not write `async with`. `aclose` ends it all."""
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=short_folder()))
         try:
             self._registry = self._make_registry("registry")
             await self._registry.start()
@@ -198,13 +203,19 @@ class Cluster:
         """The folder of what a program keeps for its next start; without secrets one that cannot be made."""
         return f"/dev/null/{name}" if self._secrets is None else str(self.folder / f"state-{name}")
 
+    def _socket(self, name: str, kind: str) -> str:
+        path = str(self.folder / f"{name}.{kind}")
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            path = str(self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.{kind}")
+        return path
+
     def address(self, name: str) -> str:
         """Where a hop of that name listens when it starts for the first time."""
         match self.mode.transport:
             case Transport.INPROC:
                 return f"inproc://{self.name}-{name}"
             case Transport.UNIX:
-                return f"unix://{self.folder}/{name}.sock"
+                return Target("unix", self._socket(name, "sock")).url
             case Transport.TCP:
                 return "tcp://127.0.0.1:0"
 
@@ -223,7 +234,7 @@ class Cluster:
     def program(self, role: str, name: str, settings: Mapping[str, str], *, listens: bool = True) -> ProgramHop:
         """A hop that is a program; not started."""
         own = {
-            "ADMIN_SOCKET": str(self.folder / f"{name}.admin"),
+            "ADMIN_SOCKET": self._socket(name, "admin"),
             "MAX_TOKEN_LIFETIME": f"{self.token_life:g}s",
             **self._settings,
             **settings,

@@ -17,15 +17,26 @@ import os
 import secrets
 import socket
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nsm_sdk.api import Target
-from nsm_sdk.api.addresses import MAX_SOCKET_PATH
+from nsm_sdk.api.addresses import MAX_SOCKET_PATH, SHORTER
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NsmError, PermissionDenied
 
 BACKLOG = 1024
 """Callers that may wait to be accepted."""
+
+
+ROOM = 60
+"""Bytes that a socket's path gets below a temporary folder."""
+
+
+def short_folder() -> str:
+    """The folder of temporary files, or /tmp where the path of a socket below it would be too long."""
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) + ROOM <= MAX_SOCKET_PATH else "/tmp"
 
 
 def _told(error: OSError, url: str) -> NsmError:
@@ -38,6 +49,8 @@ def _told(error: OSError, url: str) -> NsmError:
             )
         case errno.EADDRNOTAVAIL:
             return InvalidRequest(f"{url}: not an address of this machine", hint="see `ip address` for those that are")
+        case None if str(error) == "AF_UNIX path too long":
+            return InvalidRequest(f"{url}: too long for the path of a unix socket", hint=SHORTER)
         case errno.ENOTDIR | errno.EEXIST | errno.ENAMETOOLONG | errno.EINVAL:
             return InvalidRequest(f"{url}: not a place for a socket: {error.strerror}", hint="choose another path")
         case _:

@@ -211,3 +211,29 @@ def test_flags_use_full_names() -> None:
     for flag in ("NAME=x", "NSM_NAME", "=x"):
         with pytest.raises(BadSettings, match="full name"):
             read_flags([flag])
+
+
+SOCKETS = [
+    *((role, "NSM_ADMIN_SOCKET", "") for role in DEFAULTS),
+    *((role, "NSM_LISTEN_ON", "unix://") for role in DEFAULTS if role != "nsc"),
+    *((role, "NSM_CONNECT_TO", "unix://") for role in ("forwarder", "nse", "nsc")),
+    ("nsmgr", "NSM_REGISTRY_URL", "unix://"),
+]
+
+
+@pytest.mark.parametrize(("role", "name", "scheme"), SOCKETS)
+def test_a_path_that_is_too_long_for_a_socket_is_refused_with_its_length(role: str, name: str, scheme: str) -> None:
+    kind = roles.module(role).Settings
+    more = {"NSM_NETWORK_SERVICES": "kernel://a"} if role == "nsc" else {}
+    longest = scheme + "/tmp/" + "é" * 51
+    load(kind, environment={**more, name: longest})[0].check()
+    with pytest.raises(BadSettings) as caught:
+        load(kind, environment={**more, name: longest + "x"})
+    for part in (f"{name}={longest + 'x'!r}", "has 108 bytes", "at most 107"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["admin", "unix:///run/admin", "/run/"])
+def test_what_is_no_path_of_a_socket(path: str) -> None:
+    with pytest.raises(BadSettings, match=r"NSM_ADMIN_SOCKET=.*expected the absolute path of a unix socket"):
+        load(nse.Settings, environment={"NSM_ADMIN_SOCKET": path})

@@ -9,6 +9,7 @@ State: a cluster per test.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import anyio
@@ -16,10 +17,11 @@ import pytest
 
 from nsm_sdk.api import Connection
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NsmError, ProgrammingError
-from nsm_sdk.lab import INPROC, MEMORY, NAMESPACES, PROGRAMS_SIMULATED, UNIX, Cluster, ProgramHop
+from nsm_sdk.lab import INPROC, MEMORY, NAMESPACES, PROGRAMS_SIMULATED, UNIX, Cluster, Mode, ProgramHop
 from nsm_sdk.netlink import list_namespaces
 from nsm_sdk.testing import virtual_time
 from tests.mesh.modes import URL, nothing_left, run, why_not
+from tests.run import unique
 
 
 class Oops(Exception):
@@ -237,3 +239,19 @@ def test_hops_in_a_row_fail_with_the_name_of_the_one_that_is_missing() -> None:
         assert caught.value.hint
 
     run(INPROC, scenario, dial_timeout=0.2)
+
+
+@pytest.mark.parametrize("mode", [UNIX, PROGRAMS_SIMULATED], ids=["unix", "programs"])
+async def test_folders_and_names_may_be_too_long_for_sockets(
+    mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("d" * 120)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    async with Cluster(mode, name=unique()) as cluster:
+        node = await cluster.node("n" * 100)
+        await node.endpoint("e" * 120)
+        client = await node.client("c" * 120)
+        conn = await client.request(URL)
+        await client.close(conn)
+    assert not list(folder.iterdir())

@@ -105,5 +105,39 @@ async def test_a_file_that_is_missing() -> None:
     assert "/nowhere" in err
 
 
+LONG = "/tmp/" + "é" * 51 + "x"
+"""108 bytes, one more than the path of a unix socket may have; tests/cli goes through the settings of every role."""
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "value"), [("registry", "NSM_ADMIN_SOCKET", LONG), ("nse", "NSM_CONNECT_TO", f"unix://{LONG}")]
+)
+async def test_a_path_that_is_too_long_for_a_socket(role: str, name: str, value: str) -> None:
+    status, out, err = await nsm("run", role, env={name: value})
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    for part in (f"{name}={value!r}", "has 108 bytes", "at most 107"):
+        assert part in err
+
+
+async def test_explain_at_a_path_that_is_too_long() -> None:
+    status, out, err = await nsm("explain", "--socket", LONG)
+    assert (status, out) == (2, "")
+    for part in ("--socket", "NSM_ADMIN_SOCKET", LONG, "has 108 bytes", "at most 107"):
+        assert part in err
+
+
+async def test_the_folder_of_temporary_files_may_be_too_long_for_a_socket(tmp_path: Path) -> None:
+    """A program that takes a socket of its own choice still finds a place."""
+    folder = tmp_path / ("d" * 120)
+    folder.mkdir()
+    async with Mesh() as mesh:
+        process = await mesh.run("nse", env={"TMPDIR": str(folder), "NSM_DATAPATH": "simulated"})
+        (listen,) = (await process.ready())["listen"]
+        assert len(listen.removeprefix("unix://")) <= 107
+        assert await process.stop() == 0
+    assert not _names(folder)
+
+
 def _names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]

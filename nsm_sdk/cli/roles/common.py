@@ -44,7 +44,7 @@ class Common:
     )
     max_token_lifetime: float = setting(codecs.POSITIVE, "10m", "the longest life of a token that this program makes")
     admin_socket: str = setting(
-        codecs.FOLDER, "", "a unix socket that answers questions about this program, see `nsm explain`"
+        codecs.SOCKET, "", "a unix socket that answers questions about this program, see `nsm explain`"
     )
     shutdown_timeout: float = setting(codecs.POSITIVE, "10s", "the longest time between a signal to leave and the end")
     log_level: str = setting(codecs.LEVEL, "INFO", "what is logged on stderr")

@@ -120,7 +120,9 @@ async def serve(program: Program, settings: Settings) -> None:
 @contextmanager
 def _temporary() -> Iterator[Target]:
     """A unix socket in a folder of its own, which goes with this program."""
-    with TemporaryDirectory(prefix="nsm-nse-", ignore_cleanup_errors=True) as folder:
+    from nsm_sdk.transport.sockets import short_folder
+
+    with TemporaryDirectory(prefix="nsm-nse-", dir=short_folder(), ignore_cleanup_errors=True) as folder:
         # The folder is closed to others by default; the forwarder may be another user.
         os.chmod(folder, 0o755)
         yield Target("unix", f"{folder}/listen.on")
