@@ -85,7 +85,7 @@ class Events:
         still: Still | None = None,
     ) -> None:
         """Close below, then request anew. `edit` changes the copy of the stored request; default: forget the
-        endpoint and the mechanism and say RESELECT_REQUESTED."""
+        endpoint, the mechanism and all that they have given, and say RESELECT_REQUESTED."""
         raise ProgrammingError("no Begin stands above: a connection's events are not available here")
 
     def adopt(self) -> None:

@@ -18,7 +18,7 @@ from nsm_sdk.api import Connection, Request, Snapshot, State, describe, expiry
 from nsm_sdk.core import Call, Cause, Element, Next, Outcome, cleanup_time
 from nsm_sdk.core import State as Slots
 from nsm_sdk.elements.closing import close_below, raise_first
-from nsm_sdk.elements.merge import merge
+from nsm_sdk.elements.merge import merge, only_wishes, wish_again, wishes
 from nsm_sdk.elements.record import Record
 from nsm_sdk.elements.timeout import close_after
 from nsm_sdk.elements.turns import Post, Turns
@@ -110,6 +110,7 @@ class Begin(Element):
                 await self._catch_up(record, request)
             if not record.established or record.taken_up:
                 record.conn = call.snapshot(request.connection)
+                record.asked = wishes(request.connection).SerializeToString()
                 self._turns.weigh(record, len(record.conn.data))
             preferences = b""
             if request.mechanism_preferences:
@@ -161,7 +162,9 @@ class Begin(Element):
         elif self.merges and record.returned is not None and record.conn is not None:
             if record.returned is record.conn and Snapshot.of(request.connection) == record.conn:
                 return  # the caller gives back what it was given, and nothing has changed meanwhile
-            merged = merge(record.returned.connection(), request.connection, record.conn.connection())
+            returned, wanted = record.returned.connection(), Connection.FromString(record.asked)
+            record.asked = wish_again(wanted, returned, request.connection).SerializeToString()
+            merged = merge(returned, request.connection, record.conn.connection())
             request.connection.CopyFrom(merged)
 
     def _keep(self, record: Record, call: Call, asked: Connection) -> None:
@@ -269,7 +272,11 @@ class Begin(Element):
                 # Established it stays, also when the close took all the time: what is stored is what the next attempt
                 # starts from, too.
                 record.established = True
-            (post.edit or forget_endpoint)(request)
+            if post.edit is None:
+                only_wishes(request, Connection.FromString(record.asked))
+                forget_endpoint(request)
+            else:
+                post.edit(request)
         conn = await record.next.request(call, request)
         self._remember(record, call, record.preferences, conn)
 

@@ -16,7 +16,7 @@ from nsm_sdk.elements.turns import DEFAULT_TIMEOUT, Edit, Owned, Posts, Turns
 class Record(Owned):
     """One connection of this hop."""
 
-    __slots__ = ("attempts", "closing_since", "conn", "next", "preferences", "retry", "returned", "taken_up")
+    __slots__ = ("asked", "attempts", "closing_since", "conn", "next", "preferences", "retry", "returned", "taken_up")
 
     def __init__(self, turns: Turns[Record], id: str, call: Call, next: Next) -> None:
         super().__init__(id, call)
@@ -26,6 +26,8 @@ class Record(Owned):
         """The connection as it was last answered from below, or, before that, as it was requested."""
         self.returned: Snapshot | None = None
         """The connection as the caller was last given it."""
+        self.asked = b""
+        """Payload, labels and context that the caller has asked for, as far as they can be told from what was given."""
         self.taken_up = False
         """The connection lived before this hop knew of it, and no request through this hop has succeeded yet."""
         self.preferences = b""

@@ -15,7 +15,7 @@ import math
 import random
 from collections.abc import Iterable
 
-from nsm_sdk.api import Connection, ConnectionContext, Request, State, expiry
+from nsm_sdk.api import Connection, Request, State, expiry
 from nsm_sdk.core import Call, Cause, Element, Next, Service, Slot
 from nsm_sdk.elements import FAR, REFRESHING, Begin, Follower, Refresh, refresh_after
 from nsm_sdk.elements import Heard as HeardNews
@@ -74,12 +74,12 @@ class Heal(Element):
         self._dice = None if seed is None else random.Random(seed)
         self._held: Slot[Held] = Slot("heal")
         self._open: dict[str, Held] = {}
-        self._wishes: dict[str, ConnectionContext] = {}
+        self._wishes: dict[str, Connection] = {}
 
     def services(self) -> Iterable[Service]:
         return (self._follower,) if self.probe is None else (self._follower, self.probe)
 
-    def takes_up(self, id: str, wishes: ConnectionContext | None) -> None:
+    def takes_up(self, id: str, wishes: Connection | None) -> None:
         """The next request of connection `id` takes up what an earlier run has left; `wishes` are the application's,
         all else in its context was given. None: it does not come."""
         if wishes is None:
@@ -100,7 +100,8 @@ class Heal(Element):
         by = _by(held, call)
         if by is By.EXTERNAL:
             held.events = call.events
-            held.given.asked(request, self._wishes.pop(held.id, None))
+            before = None if held.conn is None else held.conn.connection()
+            held.given.asked(request, before, self._wishes.pop(held.id, None))
             held.timeout = call.remaining() if 0 < call.remaining() < math.inf else held.timeout
         if held.tidy:
             held.given.tidy(request)

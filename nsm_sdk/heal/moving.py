@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a connection's context keeps when it moves to another endpoint.
+"""What a connection keeps when it moves to another endpoint.
 
 Does:  tells what the application requires from what endpoints have given. Selecting anew keeps the requirements and
-       offers the last addresses (an endpoint that knows them gives them again), but no routes, policies, neighbours or
-       name servers of the old endpoint. Addresses that a new endpoint only echoes beside its own are found, so that
-       they can be taken off.
+       offers the last addresses (an endpoint that knows them gives them again), but neither payload nor labels nor
+       anything else of the context that the old endpoint, or the hops before it, have given. Addresses that a new
+       endpoint only echoes beside its own are found, so that they can be taken off.
 Place: used by `Heal`.
 State: one `Given` per connection.
 """
@@ -15,12 +15,13 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from nsm_sdk.api import Connection, ConnectionContext, Request, State
+from nsm_sdk.elements.merge import only_wishes, wish_again, wishes
 
 Key: TypeAlias = tuple[str, bytes]
 """(list, serialised item)"""
 Edit: TypeAlias = Callable[[Request], None]
 
-_LISTS = ("src_routes", "dst_routes", "policies", "ip_neighbors", "extra_prefixes")
+_LISTS = ("src_routes", "dst_routes", "policies", "ip_neighbors", "extra_prefixes", "excluded_prefixes")
 _ADDRESSES = ("src_ip_addrs", "dst_ip_addrs")
 
 
@@ -38,28 +39,34 @@ def same_endpoint(request: Request) -> None:
 
 
 class Given:
-    """What endpoints have put into one connection's context, beyond what the application asked for."""
+    """What endpoints have given to one connection, beyond what the application asked for."""
 
-    __slots__ = ("_given", "_mtu", "_wanted", "endpoint")
+    __slots__ = ("_asked", "_given", "_wanted", "endpoint")
 
     def __init__(self) -> None:
         self._given: set[Key] = set()
         self._wanted: frozenset[Key] = frozenset()
-        self._mtu = 0
+        self._asked = b""
         self.endpoint = ""
         """Who gave the latest answer."""
 
-    def asked(self, request: Request, wishes: ConnectionContext | None = None) -> None:
-        """A request of the application goes out: what it holds and nobody has given is a requirement.
+    def asked(self, request: Request, before: Connection | None = None, found: Connection | None = None) -> None:
+        """A request of the application goes out: what it changes of `before`, the connection as it was, is a
+        requirement; without `before` all of it is.
 
-        With `wishes` it takes up what an earlier run has left: these are the requirements, and all else was given.
+        With `found` it takes up what an earlier run has left: `found` is what the application asks for, and all else
+        was given.
         """
-        context = request.connection.context
-        if wishes is not None:
-            self._given.update(set(_keys(context)).difference(_keys(wishes)))
-        self._wanted = frozenset(key for key in _keys(context) if key not in self._given)
-        if not self.endpoint:
-            self._mtu = (context if wishes is None else wishes).MTU
+        conn = request.connection
+        if found is not None:
+            self._given.update(set(_keys(conn.context)).difference(_keys(found.context)))
+            wanted = wishes(found)
+        elif before is None or not self.endpoint:
+            wanted = wishes(conn)
+        else:
+            wanted = wish_again(Connection.FromString(self._asked), before, conn)
+        self._asked = wanted.SerializeToString()
+        self._wanted = frozenset(_keys(wanted.context))
 
     def answered(self, conn: Connection, *, anew: bool) -> bool:
         """An answer has come. True when, selected `anew`, it has addresses of a former endpoint beside present ones."""
@@ -76,13 +83,15 @@ class Given:
 
     def strip(self, request: Request, *, addresses: bool) -> None:
         """Take out what is no requirement; addresses only when asked to."""
-        context = request.connection.context
-        if not request.connection.HasField("context"):
-            return
-        for name in (*_LISTS, *(_ADDRESSES if addresses else ())):
-            _keep(name, getattr(context.ip_context, name), self._wanted)
-        _keep("dns", context.dns_context.configs, self._wanted)
-        context.MTU = self._mtu
+        ip, kept = request.connection.context.ip_context, Request()
+        for name in () if addresses else _ADDRESSES:
+            getattr(kept.connection.context.ip_context, name).extend(getattr(ip, name))
+        only_wishes(request, Connection.FromString(self._asked))
+        for name in () if addresses else _ADDRESSES:
+            last = getattr(kept.connection.context.ip_context, name)
+            if last:
+                own = getattr(request.connection.context.ip_context, name)
+                own[:] = [*last, *(one for one in own if one not in last)]
 
     def tidied(self, conn: Connection) -> Connection:
         """A copy as it will be after `tidy`."""
@@ -98,13 +107,15 @@ class Given:
             _keep(name, getattr(context.ip_context, name), keep)
 
 
-def add_wishes(context: ConnectionContext, wishes: ConnectionContext) -> None:
-    """Put into `context` what the application wishes and it lacks."""
-    for name in (*_LISTS, *_ADDRESSES, "excluded_prefixes"):
-        _add(name, getattr(context.ip_context, name), getattr(wishes.ip_context, name))
-    _add("dns", context.dns_context.configs, wishes.dns_context.configs)
-    context.MTU = wishes.MTU or context.MTU
-    context.extra_context.update(wishes.extra_context)
+def add_wishes(conn: Connection, wanted: Connection) -> None:
+    """Put into `conn` what the application wishes and it lacks."""
+    context, wish = conn.context, wanted.context
+    for name in (*_LISTS, *_ADDRESSES):
+        _add(name, getattr(context.ip_context, name), getattr(wish.ip_context, name))
+    _add("dns", context.dns_context.configs, wish.dns_context.configs)
+    context.MTU = wish.MTU or context.MTU
+    context.extra_context.update(wish.extra_context)
+    conn.labels.update(wanted.labels)
 
 
 def _add(name: str, items: Any, wished: Any) -> None:

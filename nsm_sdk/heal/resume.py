@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import logging
 
-from nsm_sdk.api import KERNEL, Connection, ConnectionContext, Request, State
+from nsm_sdk.api import KERNEL, Connection, Request, State
 from nsm_sdk.api.mechanism import namespace_identity
 from nsm_sdk.core import Call, Dial, Element, Next
 from nsm_sdk.elements.answer import FILE, PassedFile, asked_files
+from nsm_sdk.elements.merge import wishes
 from nsm_sdk.errors import Cancelled, DeadlineExceeded, NsmError, Unavailable
 from nsm_sdk.heal.earlier import checked_by, find_connections, take_over
 from nsm_sdk.heal.element import Heal
@@ -118,18 +119,16 @@ class Resume(Element):
         if (probe := self._heal.probe) is not None:
             timeout = self._heal.liveness.timeout
             alive = await checked_by(probe, call, namespace=self.namespace, timeout=timeout)(conn)
-        wishes = ConnectionContext()
-        wishes.CopyFrom(request.connection.context)
-        add_wishes(conn.context, wishes)
-        conn.labels.update(request.connection.labels)
+        wanted = wishes(request.connection)
+        add_wishes(conn, wanted)
         request.connection.CopyFrom(conn)
-        self._heal.takes_up(conn.id, wishes)
+        self._heal.takes_up(conn.id, wanted)
         if alive is False or (down and alive is None):
             logger.info("%s: connection %s of an earlier run is dead: selecting anew", self.name, conn.id)
-            select_anew(request)
             given = Given()
-            given.asked(request, wishes)
+            given.asked(request, found=wanted)
             given.strip(request, addresses=not self._heal.offer_addresses)
+            select_anew(request)
         else:
             logger.info("%s: taking up connection %s of an earlier run", self.name, conn.id)
 

@@ -113,8 +113,9 @@ class Shell:
                 self.feed(held, steps.Skipped())
 
         def edit(request: Request) -> None:
-            self._reselect(request)
+            # First, so that the edit may put in what it likes.
             held.given.strip(request, addresses=not self._offer_addresses)
+            self._reselect(request)
 
         if not reselect:
             held.events.refresh(done, still)
