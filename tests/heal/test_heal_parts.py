@@ -197,7 +197,7 @@ def test_requirements_stay_and_what_was_given_goes() -> None:
     assert request.connection.context.MTU == 1400
     assert not request.connection.context.dns_context.configs
     given.strip(request, addresses=True)
-    assert list(ip.src_ip_addrs) == ["192.168.0.1/32"]
+    assert list(request.connection.context.ip_context.src_ip_addrs) == ["192.168.0.1/32"]
 
 
 def test_addresses_that_the_new_endpoint_took_over_are_not_stale() -> None:
