@@ -17,12 +17,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
+from nsm_sdk.api import State
 from nsm_sdk.errors import NsmError
-from nsm_sdk.lab import PROGRAMS, Cluster, LabEndpoint, Node, ProgramHop
+from nsm_sdk.lab import PROGRAMS, Cluster, LabEndpoint, Mode, Node, ProgramHop
 from nsm_sdk.lab.counts import ask
 from nsm_sdk.lab.faults import go_on, stand_still
 from nsm_sdk.lab.scenarios.stage import staged
-from tests.mesh.modes import URL, run, steady, why_not
+from tests.mesh.modes import PASSING, URL, every_mode, run, steady, why_not
 from tests.mesh.test_crashes import refreshed
 from tests.run import MARK, unique
 
@@ -202,3 +203,35 @@ def test_what_was_taken_up_and_never_asked_for_again_ends_with_its_token(hops: S
         assert empty.of("connections") == 0
 
     run(PROGRAMS, scenario, token_life=6.0)
+
+
+@every_mode("memory", "programs")
+def test_a_path_that_leads_to_what_is_gone_locks_nobody_out(mode: Mode) -> None:
+    """All hops have lost everything and the endpoint comes back as another: the former path is but a memory."""
+
+    async def scenario(cluster: Cluster) -> None:
+        node = await cluster.node("node-1")
+        nse = await node.endpoint("nse-1")
+        nsc = await node.client("nsc-1")
+        empty = await steady(cluster)
+        conn = await nsc.request(URL)
+        await nse.stop()
+        await start_again(cluster, node, HOPS)
+        other = await node.endpoint("nse-2", prefix="172.16.1.0/24", pod=nse.pod)
+        with pytest.raises(NsmError, match="nse-1"):
+            await nsc.refresh(conn)
+        conn.network_service_endpoint_name = ""
+        conn.ClearField("mechanism")
+        conn.ClearField("context")
+        conn.state = State.RESELECT_REQUESTED
+        conn = await refreshed(nsc, conn)
+        assert conn.network_service_endpoint_name == "nse-2"
+        assert (await nsc.ping(conn)).ok
+        assert len(await nsc.pod.links()) == len(await other.pod.links()) == 1
+        await nsc.close(conn)
+        assert await nsc.pod.links() == await other.pod.links() == []
+        counts = await steady(cluster)
+        assert counts.of("connections") == counts.of("addresses") == 0
+        assert not [line for line in counts.new_since(empty, apart=PASSING) if not line.endswith(other.name)]
+
+    run(mode, scenario)
