@@ -79,12 +79,12 @@ class Raw:
             if kind == wanted and (stream is None or stream == on):
                 return flags, payload
             if kind == frames.HEADERS:
-                self.decoder.fields(payload)
+                dict(self.decoder.pairs(payload))
 
     async def pairs(self, stream: int) -> dict[str, str]:
         """The next headers of a stream."""
         _, payload = await self.until(frames.HEADERS, stream)
-        return self.decoder.fields(payload)
+        return dict(self.decoder.pairs(payload))
 
     async def goaway(self) -> frames.Code:
         """Why the peer ends the connection, which it does."""

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import hpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -23,6 +24,7 @@ from nsm_sdk.api import Connection, ConnectionEvent, Request, Selector
 from nsm_sdk.core import Call
 from nsm_sdk.testing import settled
 from nsm_sdk.transport.http2 import frames, server, wire
+from nsm_sdk.transport.http2.connection import CALM
 from nsm_sdk.transport.http2.frames import Code
 from nsm_sdk.transport.http2.headers import Fixed, encode
 from tests.transport.adapters import Pair, address, listening, nothing, pair, role
@@ -92,6 +94,21 @@ VIOLATIONS = {
     "a push": (frames.frame(frames.PUSH_PROMISE, 4, 1, bytes(4)), Code.PROTOCOL_ERROR),
     "a ping of seven bytes": (frames.frame(frames.PING, 0, 0, bytes(7)), Code.FRAME_SIZE_ERROR),
     "a ping of a stream": (frames.frame(frames.PING, 0, 1, bytes(8)), Code.PROTOCOL_ERROR),
+    "an even number": (frames.header_frames(2, encode(CALL), 0, frames.FRAME_SIZE), Code.PROTOCOL_ERROR),
+    "a number lower than the last": (
+        frames.header_frames(5, encode(CALL), 0, frames.FRAME_SIZE)
+        + frames.header_frames(3, encode(CALL), 0, frames.FRAME_SIZE),
+        Code.PROTOCOL_ERROR,
+    ),
+    "a GOAWAY of a stream": (
+        frames.frame(frames.GOAWAY, 0, 1, bytes(8)),
+        Code.PROTOCOL_ERROR,
+    ),
+    "a priority without a stream": (frames.frame(frames.PRIORITY, 0, 0, bytes(5)), Code.PROTOCOL_ERROR),
+    "data after a reset": (
+        frames.header_frames(1, encode(CALL), 0, frames.FRAME_SIZE) + frames.reset(1, Code.CANCEL) + DATA,
+        Code.STREAM_CLOSED,
+    ),
     "a GOAWAY that is cut short": (frames.frame(frames.GOAWAY, 0, 0, bytes(4)), Code.FRAME_SIZE_ERROR),
 }
 
@@ -107,10 +124,20 @@ async def test_a_caller_that_breaks_the_protocol_ends_its_own_connection(what: s
 
 
 ON_A_STREAM: dict[str, tuple[Callable[[Raw], bytes], Code]] = {
-    "an even number": (lambda raw: raw.headers(2), Code.PROTOCOL_ERROR),
+    "a priority of a wrong length": (
+        lambda raw: raw.headers(1) + frames.frame(frames.PRIORITY, 0, 1, bytes(4)),
+        Code.FRAME_SIZE_ERROR,
+    ),
+    "a stream that depends on itself": (
+        lambda raw: raw.headers(1) + frames.frame(frames.PRIORITY, 0, 1, b"\0\0\0\x01\0"),
+        Code.PROTOCOL_ERROR,
+    ),
     "headers in the middle": (lambda raw: raw.headers(1) + raw.headers(1), Code.PROTOCOL_ERROR),
-    "data after the end": (lambda raw: raw.headers(1) + DATA + DATA, Code.STREAM_CLOSED),
-    "headers after the end": (lambda raw: raw.headers(1) + DATA + raw.headers(1, end=True), Code.STREAM_CLOSED),
+    "data after the end": (lambda raw: raw.headers(1, hang="1") + DATA + DATA, Code.STREAM_CLOSED),
+    "trailers after the end": (
+        lambda raw: raw.headers(1, hang="1") + DATA + raw.headers(1, (("x", "y"),), end=True),
+        Code.STREAM_CLOSED,
+    ),
     "a stream's window that grows too large": (
         lambda raw: raw.headers(1) + numbered(frames.WINDOW_UPDATE, 1, frames.LARGEST),
         Code.FLOW_CONTROL_ERROR,
@@ -119,16 +146,141 @@ ON_A_STREAM: dict[str, tuple[Callable[[Raw], bytes], Code]] = {
 
 
 @pytest.mark.parametrize("what", ON_A_STREAM)
-async def test_a_call_that_breaks_the_protocol(what: str, tmp_path: Path) -> None:
+async def test_a_call_that_breaks_the_protocol_is_reset_alone(what: str, tmp_path: Path) -> None:
     async def hang(call: Call, request: Request) -> None:
-        await asyncio.Event().wait()
+        if call.metadata.get("hang"):
+            await asyncio.Event().wait()
 
-    make, code = ON_A_STREAM[what]
+    sent, code = ON_A_STREAM[what]
     async with pair("unix", tmp_path, hang) as p, calling(p.url) as raw:
-        raw.send(make(raw))
+        raw.send(sent(raw))
         async with asyncio.timeout(10):
-            assert await raw.goaway() is code
+            _, payload = await raw.until(frames.RST_STREAM)
+            assert frames.number(payload) == code
             await none_running(p)
+            raw.send(raw.headers(9), frames.frame(frames.DATA, frames.END_STREAM, 9, EMPTY))
+            assert await raw.pairs(9) == dict(ANSWER)
+            assert (await raw.pairs(9))["grpc-status"] == "0"
+
+
+REQUEST = dict(CALL)
+
+
+def but(**changed: str | None) -> Fixed:
+    """The headers of a call, some of them another value or none."""
+    new = {key.replace("_", "-"): value for key, value in changed.items()}
+    kept = {**REQUEST, **{f":{key}" if f":{key}" in REQUEST else key: value for key, value in new.items()}}
+    return tuple((key, value) for key, value in kept.items() if value is not None)
+
+
+MALFORMED: dict[str, Fixed] = {
+    "an upper case name": (*CALL, ("X-Name", "a")),
+    "a name with a space": (*CALL, ("x name", "a")),
+    "an empty name": (*CALL, ("", "a")),
+    "an unknown pseudo-header": ((":other", "a"), *CALL),
+    "a pseudo-header of responses": ((":status", "200"), *CALL),
+    "a pseudo-header after others": (*CALL[1:], CALL[0]),
+    "a pseudo-header in the middle": (*CALL[:2], ("x", "y"), *CALL[2:]),
+    **{f"two {name}": ((name, value), *CALL) for name, value in CALL[:4]},
+    "no method": but(method=None),
+    "no scheme": but(scheme=None),
+    "no path": but(path=None),
+    "an empty path": but(path=""),
+    "an empty method": but(method=""),
+    "a value with a line": (*CALL, ("x", "a\nb")),
+    "a value with a zero": (*CALL, ("x", "a\0b")),
+    "a TE of another kind": but(te="gzip"),
+    **{
+        f"a header of a connection: {name}": (*CALL, (name, "a"))
+        for name in ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade")
+    },
+    "a length that is none": (*CALL, ("content-length", "a")),
+    "a length that is another": (*CALL, ("content-length", "4")),
+}
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "hpack"])
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_malformed_headers_are_refused_alone(what: str, plain: bool, tmp_path: Path) -> None:
+    headers = MALFORMED[what]
+    async with pair("unix", tmp_path) as p, calling(p.url) as raw:
+        block = encode(headers) if plain else hpack.Encoder().encode(headers)
+        raw.send(frames.header_frames(1, block, 0, frames.FRAME_SIZE), DATA)
+        async with asyncio.timeout(10):
+            _, payload = await raw.until(frames.RST_STREAM, 1)
+            assert frames.number(payload) == Code.PROTOCOL_ERROR
+            raw.send(raw.headers(3), frames.frame(frames.DATA, frames.END_STREAM, 3, EMPTY))
+            assert await raw.pairs(3) == dict(ANSWER)
+
+
+@pytest.mark.parametrize("trailers", [CALL[:1], (("X", "y"),), ((":status", "200"),)])
+async def test_malformed_trailers_are_refused_alone(trailers: Fixed, tmp_path: Path) -> None:
+    async with pair("unix", tmp_path) as p, calling(p.url) as raw:
+        raw.send(raw.headers(1), raw.headers(1, trailers, end=True))
+        async with asyncio.timeout(10):
+            _, payload = await raw.until(frames.RST_STREAM, 1)
+            assert frames.number(payload) == Code.PROTOCOL_ERROR
+
+
+async def test_a_connection_without_authority_and_with_a_length_is_taken(tmp_path: Path) -> None:
+    async with pair("unix", tmp_path) as p, calling(p.url) as raw:
+        raw.send(raw.headers(1, (*but(authority=None), ("content-length", "5"))), DATA)
+        assert await raw.pairs(1) == dict(ANSWER)
+
+
+# --- budgets ---------------------------------------------------------------------------------------------------------
+
+
+def taken_back(number: int) -> bytes:
+    """A call that is reset at once."""
+    stream = 2 * number + 1
+    return frames.header_frames(stream, encode(CALL), 0, frames.FRAME_SIZE) + frames.reset(stream, Code.CANCEL)
+
+
+CHEAP: dict[str, Callable[[int], bytes]] = {
+    "calls that are taken back": taken_back,
+    "calls that are taken back with their message": lambda number: (
+        frames.header_frames(2 * number + 1, encode(CALL), 0, frames.FRAME_SIZE)
+        + frames.frame(frames.DATA, frames.END_STREAM, 2 * number + 1, EMPTY)
+        + frames.reset(2 * number + 1, Code.CANCEL)
+    ),
+    "malformed calls": lambda number: frames.header_frames(2 * number + 1, b"\x83", 0, frames.FRAME_SIZE),
+    "settings": lambda number: frames.settings({}),
+    "receipts of settings": lambda number: frames.frame(frames.SETTINGS, frames.ACK, 0),
+    "pings": lambda number: frames.frame(frames.PING, 0, 0, bytes(8)),
+    "answers to pings": lambda number: frames.frame(frames.PING, frames.ACK, 0, bytes(8)),
+    "priorities": lambda number: frames.frame(frames.PRIORITY, 0, 2 * number + 1, bytes(5)),
+    "frames of an unknown kind": lambda number: frames.frame(77, 0, 0),
+    "windows": lambda number: numbered(frames.WINDOW_UPDATE, 0, 1),
+    "goodbyes": lambda number: frames.goaway(0, Code.NO_ERROR),
+    "empty data": lambda number: (
+        frames.frame(frames.DATA, 0, 1) if number else frames.header_frames(1, encode(CALL), 0, frames.FRAME_SIZE)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CHEAP)
+async def test_what_costs_and_asks_for_nothing_has_a_budget(what: str, tmp_path: Path) -> None:
+    """One caller sends without end what makes work; it is hung up on, and nobody else notices."""
+    make = CHEAP[what]
+    async with pair("unix", tmp_path) as p, calling(p.url) as raw:
+        # More than the budget, and than what is given back meanwhile.
+        raw.send(*(make(number) for number in range(4 * CALM)))
+        async with asyncio.timeout(60):
+            assert await raw.goaway() is Code.ENHANCE_YOUR_CALM
+        await none_running(p)
+        assert await p.request() == Connection()
+
+
+async def test_calls_that_are_answered_use_up_no_budget(tmp_path: Path) -> None:
+    async with pair("unix", tmp_path) as p, calling(p.url) as raw:
+        for number in range(300):
+            stream = 2 * number + 1
+            raw.send(frames.frame(frames.PING, 0, 0, bytes(8)), numbered(frames.WINDOW_UPDATE, 0, 8))
+            raw.send(raw.headers(stream), frames.frame(frames.DATA, frames.END_STREAM, stream, EMPTY))
+            assert await raw.pairs(stream) == dict(ANSWER)
+            assert (await raw.pairs(stream))["grpc-status"] == "0"
+        assert accepted()[-1]._budget > CALM - 50
 
 
 async def test_a_caller_that_sends_more_than_its_handler_reads(tmp_path: Path) -> None:
@@ -197,7 +349,7 @@ async def test_padding_priorities_and_unknown_frames_are_understood(tmp_path: Pa
 @pytest.mark.parametrize(
     "fixed",
     [
-        (*CALL[1:], (":method", "GET")),
+        ((":method", "GET"), *CALL[1:]),
         tuple(item for item in CALL if item[0] != "content-type"),
         (*CALL[:-1], ("content-type", "text/html")),
     ],
@@ -206,6 +358,9 @@ async def test_what_is_no_grpc_is_answered_in_http(fixed: Fixed, tmp_path: Path)
     async with pair("unix", tmp_path) as p, calling(p.url) as raw:
         raw.send(raw.headers(1, fixed, end=True))
         assert (await raw.pairs(1))[":status"] == "415"
+        flags, body = await raw.until(frames.DATA, 1)
+        assert flags & frames.END_STREAM
+        assert b"application/grpc" in body
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,9 @@ from nsm_sdk.errors import (
     Unimplemented,
 )
 from nsm_sdk.transport.health import CHECK
+from nsm_sdk.transport.http2.connection import RESET_COST
 from nsm_sdk.transport.http2.frames import Broken, Code
-from nsm_sdk.transport.http2.headers import Fixed, binary_text, message_text, metadata_of, read_timeout
+from nsm_sdk.transport.http2.headers import ANSWER, Fixed, binary_text, message_text, metadata_of, read_timeout
 from nsm_sdk.transport.http2.health import WATCH
 from nsm_sdk.transport.http2.stream import Stream
 from nsm_sdk.transport.metadata import checked
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
     from nsm_sdk.transport.http2.server import ServerConnection
 
 
-_HEADERS: Final = ((":status", "200"), ("content-type", "application/grpc"))
-_PLAIN: Final = (*_HEADERS, ("grpc-accept-encoding", "identity"))
+_NOT_GRPC: Final = ((":status", "415"), ("content-type", "text/plain; charset=utf-8"))
+_PLAIN: Final = (*ANSWER, ("grpc-accept-encoding", "identity"))
 _OK: Final = (("grpc-status", "0"),)
 
 
@@ -55,6 +56,7 @@ class ServerStream(Stream):
     __slots__ = (
         "_deadline",
         "_encoding",
+        "_foreign",
         "_incoming",
         "_messages",
         "_metadata",
@@ -80,17 +82,25 @@ class ServerStream(Stream):
         self._reader: asyncio.Future[None] | None = None
         self._watching = False
         self._encoding = ""
+        self._foreign = False
         self._incoming = False
+
+    @property
+    def reset_cost(self) -> int:
+        # A call that is taken back before it is answered has cost much and given nothing.
+        return 1 if self._opened else RESET_COST
 
     # --- what arrives
 
     def begin(self, fields: dict[str, str]) -> None:
         """The call's headers."""
         path = self._path = fields.get(":path", "")
+        if (length := fields.get("content-length")) is not None:
+            self.expect(length)
         if fields.get(":method") != "POST" or not fields.get("content-type", "").startswith("application/grpc"):
-            self.connection.headers(self.id, ((":status", "415"),), end=True)
-            self.sent = True
-            self.finish()
+            self._foreign = True
+            if self.ended:
+                self._not_grpc()
             return
         if (size := self.connection.decoder.size) > MAX_METADATA:
             self.refuse(Exhausted(f"metadata larger than max ({size} vs. {MAX_METADATA})"))
@@ -124,6 +134,25 @@ class ServerStream(Stream):
         if self.ended:
             self.finished()
 
+    def cut_up(self, payload: bytes) -> bool:
+        if self._foreign:
+            self._not_grpc()
+            return self.id in self.conn.streams
+        return super().cut_up(payload)
+
+    def pump(self, limit: int) -> int:
+        total = super().pump(limit)
+        if self.sent:
+            self.finish()
+        return total
+
+    def _not_grpc(self) -> None:
+        if not self._opened:
+            self._opened = True
+            with self.conn.together:
+                self.connection.headers(self.id, _NOT_GRPC)
+                self.respond(b"This is a gRPC server: it takes POST with content-type application/grpc.\n")
+
     def headers(self, fields: dict[str, str], end: bool) -> None:
         if not end:
             raise Broken(Code.PROTOCOL_ERROR, "headers in the middle of a stream")
@@ -137,14 +166,22 @@ class ServerStream(Stream):
             self.refuse(InvalidRequest("more messages than the method takes", element="transport"))
 
     def finished(self) -> None:
-        if self._offer is not None and self._offer.exchange is not None:
+        if self._foreign:
+            self._not_grpc()
+        elif self._offer is not None and self._offer.exchange is not None:
             self._wake_reader()
         elif not self._messages:
             self.refuse(InvalidRequest("fewer messages than the method takes", element="transport"))
         elif self._offer is not None:
-            self._launch()
+            # With all that has come: a call that is taken back at once costs next to nothing then.
+            self.conn.starting.append(self)
         else:
             self._health(self._messages.popleft())
+
+    def start(self) -> None:
+        """Run the method, unless the call is over already."""
+        if self.id in self.conn.streams:
+            self._launch()
 
     def refused(self, text: str, *, large: bool = False) -> None:
         if large:
@@ -186,7 +223,7 @@ class ServerStream(Stream):
             hop = self.conn.served.runtime.name
             self.refuse(Unavailable(f"{what}: shutting down", hop=hop, hint="call again when the hop is back"))
 
-    def refuse(self, error: NsmError, headers: Fixed = _HEADERS) -> None:
+    def refuse(self, error: NsmError, headers: Fixed = ANSWER) -> None:
         """End the call with an error; `headers` go before it where none have gone yet."""
         if self.id not in self.conn.streams:
             return
@@ -308,7 +345,7 @@ class ServerStream(Stream):
                 except NsmError as error:
                     raise Internal(error.message, hop=call.runtime.name, hint=error.hint) from error
             self._opened = True
-            self.connection.headers(self.id, _HEADERS, varying)
+            self.connection.headers(self.id, ANSWER, varying)
 
     def _say(self, raw: bytes) -> None:
         if len(raw) > self.connection.max_message:
@@ -336,5 +373,5 @@ class ServerStream(Stream):
     def _tell(self, raw: bytes) -> None:
         if not self._opened:
             self._opened = True
-            self.connection.headers(self.id, _HEADERS)
+            self.connection.headers(self.id, ANSWER)
         self.send(raw)

@@ -20,6 +20,8 @@ from nsm_sdk.transport.http2.calling import ClientStream
 from nsm_sdk.transport.http2.connection import Connection, Connections
 from nsm_sdk.transport.http2.frames import Code
 from nsm_sdk.transport.http2.headers import (
+    RESPONSE,
+    TRAILERS,
     Fixed,
     Pairs,
     size_of,
@@ -67,8 +69,11 @@ class ClientConnection(Connection["ClientStream"]):
     def introduced(self) -> None:
         self._settle("")
 
-    def opened(self, id: int, fields: dict[str, str], end: bool) -> None:
-        self._known(id)
+    def opened(self, id: int, fields: dict[str, str] | None, end: bool) -> None:
+        self.late(id)
+
+    def expects(self, stream: ClientStream | None, end: bool) -> frozenset[str]:
+        return TRAILERS if stream is not None and stream.opened else RESPONSE
 
     def leave(self) -> None:
         self.close()

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 import anyio
 
 from nsm_sdk.transport.http2 import frames
-from nsm_sdk.transport.http2.frames import Broken, Code
+from nsm_sdk.transport.http2.frames import Broken, Code, StreamBroken
 from nsm_sdk.transport.http2.headers import Decoder, Fixed, Pairs, encode
 from nsm_sdk.transport.http2.stream import Stream
 from nsm_sdk.transport.http2.wire import Wire
@@ -35,6 +35,15 @@ TOO_LARGE: Final = 4
 """How many times the metadata allowed ends the connection of a peer that sends it; less ends only the call."""
 GIVEN_UP: Final = 1.0
 """Seconds that the event loop gets to close a socket that was broken."""
+CALM: Final = 32_768
+"""What a peer may spend at once on frames that make work and ask for nothing; a PING costs 2, others as below."""
+CALM_EACH_SECOND: Final = 4_000.0
+"""What it gets back in a second, besides what messages and answers give back."""
+RESET_COST: Final = 8
+"""What it costs to take a call back before it is answered, or to make one that has to be reset."""
+SETTINGS_COST: Final = 8
+CUT: Final = 32_768
+"""How many streams that we ended before the peer did are remembered: what comes for them was on its way."""
 _SHARE: Final = 64 << 10
 
 
@@ -92,7 +101,7 @@ class Connection(Wire, Generic[S]):
         self.max_message = max_message
         self.streams: dict[int, S] = {}
         self.blocked: dict[Stream, None] = {}
-        """Streams that have something to send and no window, the next one first."""
+        """Streams that have something to send and wait for the window of the connection, the next one first."""
         self.window = frames.WINDOW
         """Bytes that the peer allows us to send on all streams together."""
         self.peer_window = frames.WINDOW
@@ -106,14 +115,21 @@ class Connection(Wire, Generic[S]):
         self.ready = False
         """Whether the peer has introduced itself."""
         self.decoder = Decoder(TOO_LARGE * MAX_METADATA)
+        self._budget = float(CALM)
+        self._refilled = self._loop.time()
+        self._cut: dict[int, None] = {}
         self._room = ROOM
         self._block: tuple[int, int, bytearray] | None = None
 
     # --- what the ends add
 
     @abstractmethod
-    def opened(self, id: int, fields: dict[str, str], end: bool) -> None:
-        """Headers for a stream that is none of ours."""
+    def opened(self, id: int, fields: dict[str, str] | None, end: bool) -> None:
+        """Headers for a stream that is not open; None where they are malformed."""
+
+    @abstractmethod
+    def expects(self, stream: S | None, end: bool) -> frozenset[str]:
+        """Which pseudo-headers a block for this stream has to have."""
 
     @abstractmethod
     def introduced(self) -> None:
@@ -165,25 +181,47 @@ class Connection(Wire, Generic[S]):
 
     def pump(self) -> None:
         """Send what waits, each stream a share in turn, as far as windows go."""
-        waiting = list(self.blocked)
-        while waiting and self.window > 0:
-            again = []
-            for stream in waiting:
-                if self.window <= 0:
-                    return
-                self.blocked.pop(stream, None)
-                self.window -= stream.pump(min(self.window, _SHARE))
-                if stream.pending:
-                    # To the end of the row.
-                    self.blocked[stream] = None
-                    if stream.window > 0:
-                        again.append(stream)
-            waiting = again
+        while self.blocked and self.window > 0:
+            stream = next(iter(self.blocked))
+            del self.blocked[stream]
+            self.window -= stream.pump(min(self.window, _SHARE))
+            if stream.pending and stream.window > 0:
+                # To the end of the row; one without a window of its own comes back when it grows.
+                self.blocked[stream] = None
 
     def forget(self, stream: Stream) -> None:
         """The stream is over."""
         self.streams.pop(stream.id, None)
         self.blocked.pop(stream, None)
+
+    # --- the peer's budget
+
+    def spend(self, cost: int) -> None:
+        """Take what a frame costs from the peer's budget; raises Broken when it is used up."""
+        self._budget -= cost
+        if self._budget < 0:
+            now = self._loop.time()
+            self._budget = min(self._budget + (now - self._refilled) * CALM_EACH_SECOND, CALM)
+            self._refilled = now
+            if self._budget < 0:
+                raise Broken(Code.ENHANCE_YOUR_CALM, "too many frames that make work and ask for nothing")
+
+    def earn(self, gain: int) -> None:
+        """Give something back for what is worth its cost."""
+        if self._budget < CALM:
+            self._budget += gain
+
+    def note_cut(self, id: int) -> None:
+        """Remember a stream that we end before the peer does."""
+        self._cut[id] = None
+        if len(self._cut) > CUT:
+            del self._cut[next(iter(self._cut))]
+
+    def late(self, id: int) -> None:
+        """A frame that only an open stream may get, for one that is over: it was on its way, or breaks the protocol."""
+        self._known(id)
+        if id not in self._cut:
+            raise Broken(Code.STREAM_CLOSED, "a frame for a stream that is over")
 
     # --- reading
 
@@ -192,10 +230,28 @@ class Connection(Wire, Generic[S]):
             raise Broken(Code.PROTOCOL_ERROR, "a header block is interrupted")
         if not self.ready and kind != frames.SETTINGS:
             raise Broken(Code.PROTOCOL_ERROR, "the peer does not begin with its settings")
+        try:
+            self._frame(kind, flags, id, payload)
+        except StreamBroken as error:
+            self._break_off(id, error)
+
+    def _break_off(self, id: int, error: StreamBroken) -> None:
+        stream = self.streams.get(id)
+        if stream is not None:
+            stream.sent = True
+            stream.gone(str(error), error.code)
+        self.spend(RESET_COST)
+        self.note_cut(id)
+        self.write(frames.reset(id, error.code))
+
+    def _frame(self, kind: int, flags: int, id: int, payload: bytes) -> None:
         if kind == frames.DATA:
             self._data(flags, id, payload)
         elif kind == frames.HEADERS:
-            self._begin_block(flags, id, frames.bare(payload, flags))
+            bare = frames.bare(payload, flags)
+            self._begin_block(flags, id, bare)
+            if flags & frames.PRIORITISED and frames.parent(payload, flags) == id:
+                raise StreamBroken(Code.PROTOCOL_ERROR, "a stream depends on itself")
         elif kind == frames.CONTINUATION:
             self._continue_block(flags, payload)
         elif kind == frames.WINDOW_UPDATE:
@@ -204,23 +260,44 @@ class Connection(Wire, Generic[S]):
             code = frames.number(payload)
             self._known(id)
             if (stream := self.streams.get(id)) is not None:
+                cost, stream.ended = stream.reset_cost, True
                 stream.gone("the stream was reset", code)
+                self.spend(cost)
+            else:
+                self.spend(1)
         elif kind == frames.SETTINGS:
             self._settings(flags, id, payload)
         elif kind == frames.PING:
             if id or len(payload) != 8:
                 raise Broken(Code.FRAME_SIZE_ERROR if len(payload) != 8 else Code.PROTOCOL_ERROR, "no ping")
+            self.spend(2)
             if flags & frames.ACK:
                 self.pinged_back(payload)
             else:
                 self.write(frames.frame(frames.PING, frames.ACK, 0, payload))
         elif kind == frames.GOAWAY:
+            if id:
+                raise Broken(Code.PROTOCOL_ERROR, "a GOAWAY for a stream")
+            self.spend(SETTINGS_COST)
             last, code, text = frames.read_goaway(payload)
             self.leaving = True
             self.told_to_leave(last, code, f"GOAWAY: {_name(code)} {text}".strip())
         elif kind == frames.PUSH_PROMISE:
             raise Broken(Code.PROTOCOL_ERROR, "nobody may push")
-        # Unknown kinds are to be ignored; priorities are without effect.
+        else:
+            # Unknown kinds are to be ignored; priorities are without effect.
+            self.spend(1)
+            if kind == frames.PRIORITY:
+                self._check_priority(id, payload)
+
+    @staticmethod
+    def _check_priority(id: int, payload: bytes) -> None:
+        if not id:
+            raise Broken(Code.PROTOCOL_ERROR, "a priority without a stream")
+        if len(payload) != 5:
+            raise StreamBroken(Code.FRAME_SIZE_ERROR, "a priority of a wrong length")
+        if frames.parent(payload, 0) == id:
+            raise StreamBroken(Code.PROTOCOL_ERROR, "a stream depends on itself")
 
     def _data(self, flags: int, id: int, payload: bytes) -> None:
         self._room -= len(payload)
@@ -231,7 +308,10 @@ class Connection(Wire, Generic[S]):
             self._room = ROOM
         stream = self.streams.get(id)
         if stream is None:
-            self._known(id)
+            self.late(id)
+            if flags & frames.PADDED:
+                frames.bare(payload, frames.PADDED)
+            self.spend(1)
             return
         stream.data(payload, flags)
         if self.assembling > ASSEMBLING * (self.max_message + frames.WINDOW):
@@ -258,13 +338,18 @@ class Connection(Wire, Generic[S]):
             self._headers(stream, first, bytes(block))
 
     def _headers(self, id: int, flags: int, block: bytes) -> None:
-        fields = self.decoder.fields(block)
         end = bool(flags & frames.END_STREAM)
         stream = self.streams.get(id)
+        try:
+            fields = self.decoder.fields(block, self.expects(stream, end))
+        except StreamBroken:
+            if stream is None:
+                self.opened(id, None, end)
+            raise
         if stream is None:
             self.opened(id, fields, end)
         elif stream.ended:
-            raise Broken(Code.STREAM_CLOSED, "headers after the end of a stream")
+            raise StreamBroken(Code.STREAM_CLOSED, "headers after the end of a stream")
         else:
             stream.ended = end
             stream.headers(fields, end)
@@ -275,6 +360,7 @@ class Connection(Wire, Generic[S]):
             raise Broken(Code.PROTOCOL_ERROR, "a frame for a stream that was never opened")
 
     def _more(self, id: int, size: int) -> None:
+        self.spend(1)
         if not size:
             raise Broken(Code.PROTOCOL_ERROR, "a window grows by nothing")
         if id:
@@ -283,12 +369,14 @@ class Connection(Wire, Generic[S]):
                 self._known(id)
                 return
             stream.window += size
-            grown = stream.window
+            if stream.window > frames.LARGEST:
+                raise StreamBroken(Code.FLOW_CONTROL_ERROR, "a window is too large")
+            if stream.pending:
+                self.blocked[stream] = None
         else:
             self.window += size
-            grown = self.window
-        if grown > frames.LARGEST:
-            raise Broken(Code.FLOW_CONTROL_ERROR, "a window is too large")
+            if self.window > frames.LARGEST:
+                raise Broken(Code.FLOW_CONTROL_ERROR, "a window is too large")
         if self.blocked:
             self.pump()
 
@@ -298,13 +386,17 @@ class Connection(Wire, Generic[S]):
         if flags & frames.ACK:
             if not self.ready:
                 raise Broken(Code.PROTOCOL_ERROR, "the peer does not begin with its settings")
+            self.spend(1)
             return
+        self.spend(SETTINGS_COST)
         for key, value in frames.read_settings(payload):
             if key == frames.MAX_CONCURRENT_STREAMS:
                 self.peer_streams = value
             elif key == frames.INITIAL_WINDOW_SIZE:
                 for stream in self.streams.values():
                     stream.window += value - self.peer_window
+                    if stream.pending:
+                        self.blocked[stream] = None
                 self.peer_window = value
             elif key == frames.MAX_FRAME_SIZE:
                 # Larger frames save little, and would keep other streams waiting.

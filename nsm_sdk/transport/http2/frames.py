@@ -81,6 +81,10 @@ class Broken(Exception):
         self.code = code
 
 
+class StreamBroken(Broken):
+    """A peer broke the protocol on one stream; the stream is reset with this code, and the connection lives on."""
+
+
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """One frame."""
     length = len(payload)
@@ -146,6 +150,13 @@ def read_goaway(payload: bytes) -> tuple[int, int, str]:
         raise Broken(Code.FRAME_SIZE_ERROR, "a GOAWAY is cut short")
     last, code = _NUMBER.unpack_from(payload)[0], _NUMBER.unpack_from(payload, 4)[0]
     return last & LARGEST, code, payload[8:264].decode("ascii", "replace")
+
+
+def parent(payload: bytes, flags: int) -> int:
+    """The stream that the payload of a PRIORITY, or of HEADERS with a priority, depends on."""
+    at = 1 if flags & PADDED else 0
+    value: int = _NUMBER.unpack_from(payload, at)[0]
+    return value & LARGEST
 
 
 def bare(payload: bytes, flags: int) -> bytes:

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 import hpack
 from hpack.table import HeaderTable
 
-from nsm_sdk.transport.http2.frames import Broken, Code
+from nsm_sdk.transport.http2.frames import Broken, Code, StreamBroken
 
 Pairs: TypeAlias = Iterable[tuple[str, str]]
 Fixed: TypeAlias = tuple[tuple[str, str], ...]
@@ -79,6 +79,56 @@ def _text(text: str) -> bytes:
     return bytes(found) + raw
 
 
+REQUEST: Final = frozenset((":method", ":scheme", ":path"))
+RESPONSE: Final = frozenset((":status",))
+TRAILERS: Final[frozenset[str]] = frozenset()
+"""The pseudo-headers that a block has to have; a request may have `:authority`, too."""
+
+_OF_CONNECTIONS: Final = frozenset(("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"))
+_REGULAR: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_UNFIT: Final = re.compile(r"[\0\r\n]")
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_regular(name: str) -> bool:
+    return _REGULAR.fullmatch(name) is not None
+
+
+def gathered(pairs: Pairs, required: frozenset[str]) -> dict[str, str]:
+    """The headers of a block by name, the last value of a name; `required` says which pseudo-headers it has.
+
+    Raises StreamBroken for a block that HTTP/2 calls malformed.
+    """
+    found: dict[str, str] = {}
+    pseudo = 0
+    for name, value in pairs:
+        if name[:1] == ":":
+            if len(found) > pseudo or name in found:
+                raise _malformed(f"{name} stands twice, or after other headers")
+            pseudo += 1
+        elif not _is_regular(name):
+            raise _malformed("a header's name has upper case letters, or others that no name may have")
+        if not value.isprintable() and _UNFIT.search(value):
+            raise _malformed("a header's value has characters that no value may have")
+        found[name] = value
+    if not required <= found.keys() or pseudo - len(required) != (required is REQUEST and ":authority" in found):
+        raise _malformed("pseudo-headers are missing, or unknown ones are there")
+    if required is REQUEST and not (found[":path"] and found[":method"] and found[":scheme"]):
+        raise _malformed("a pseudo-header is empty")
+    if not _OF_CONNECTIONS.isdisjoint(found) or found.get("te", "trailers") != "trailers":
+        raise _malformed("a header belongs to a connection of HTTP/1")
+    return found
+
+
+def _malformed(text: str) -> StreamBroken:
+    return StreamBroken(Code.PROTOCOL_ERROR, text)
+
+
+ANSWER: Final = ((":status", "200"), ("content-type", "application/grpc"))
+"""How an answer begins, of ours and of most others."""
+_KNOWN: Final = {encode(ANSWER): dict(ANSWER)}
+
+
 class Decoder:
     """Header blocks of a peer. `limit`: bytes of all headers of a block, counted as HTTP/2 counts them."""
 
@@ -88,17 +138,24 @@ class Decoder:
         self._limit = limit
         self._hpack: hpack.Decoder | None = None
 
-    def fields(self, block: bytes) -> dict[str, str]:
-        """The headers; the last value of a name wins. Raises Broken."""
-        found = _plain(block)
-        if found is None:
+    def fields(self, block: bytes, required: frozenset[str]) -> dict[str, str]:
+        """The headers of a block, see `gathered`. Raises Broken, or StreamBroken where the connection may live on."""
+        if required is RESPONSE and (found := _KNOWN.get(block)) is not None:
+            self.size = len(block)
+            return found
+        return gathered(self.pairs(block), required)
+
+    def pairs(self, block: bytes) -> list[tuple[str, str]]:
+        """The headers of a block as they stand there. Raises Broken."""
+        pairs = _plain(block)
+        if pairs is None:
             pairs = self._decode(block)
             self.size = size_of(pairs)
-            return dict(pairs)
-        self.size = len(block) + 64 * len(found)
-        if self.size > self._limit:
-            raise Broken(Code.ENHANCE_YOUR_CALM, "headers are too large")
-        return found
+        else:
+            self.size = len(block) + 64 * len(pairs)
+            if self.size > self._limit:
+                raise Broken(Code.ENHANCE_YOUR_CALM, "headers are too large")
+        return pairs
 
     def _decode(self, block: bytes) -> list[tuple[str, str]]:
         if self._hpack is None:
@@ -112,10 +169,10 @@ class Decoder:
             raise Broken(Code.COMPRESSION_ERROR, "headers cannot be decoded") from error
 
 
-def _plain(block: bytes) -> dict[str, str] | None:
+def _plain(block: bytes) -> list[tuple[str, str]] | None:
     """The headers of a block that leaves the table alone and is not Huffman coded, as `encode` makes them; None for any
     other, and for what is no block at all."""
-    found: dict[str, str] = {}
+    found: list[tuple[str, str]] = []
     at, end = 0, len(block)
     try:
         while at < end:
@@ -124,8 +181,7 @@ def _plain(block: bytes) -> dict[str, str] | None:
             if first >= 0x80:
                 if not 0x80 < first <= 0x80 + len(_STATIC):
                     return None
-                name, value = _STATIC[first - 0x81]
-                found[name] = value
+                found.append(_STATIC[first - 0x81])
                 continue
             if first >= 0x20:
                 return None
@@ -147,7 +203,7 @@ def _plain(block: bytes) -> dict[str, str] | None:
                 size, at = _long(block, size, at)
             if at + size > end:
                 return None
-            found[name] = block[at : at + size].decode()
+            found.append((name, block[at : at + size].decode()))
             at += size
     except (IndexError, ValueError):
         return None

@@ -15,8 +15,9 @@ from typing import Final
 from nsm_sdk.core import Peer, Served
 from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.answering import ServerStream
-from nsm_sdk.transport.http2.connection import Connection, Connections
+from nsm_sdk.transport.http2.connection import RESET_COST, Connection, Connections
 from nsm_sdk.transport.http2.frames import Broken, Code
+from nsm_sdk.transport.http2.headers import REQUEST, TRAILERS
 from nsm_sdk.transport.http2.health import Health
 from nsm_sdk.transport.http2.stream import Stream
 from nsm_sdk.transport.offers import Offer
@@ -51,6 +52,8 @@ class ServerConnection(Connection["ServerStream"]):
         self.peer = Peer()
         self.running = 0
         """Calls whose tasks have not ended; a stream that was reset may still have one."""
+        self.starting: list[ServerStream] = []
+        """Calls whose message has come with the bytes that are being read."""
         self.incoming = 0
         """Calls whose message has not come yet."""
         self._preface = frames.PREFACE
@@ -59,6 +62,37 @@ class ServerConnection(Connection["ServerStream"]):
     def hello(self) -> bytes:
         self.peer = _peer(self.transport)
         return self.terms({frames.MAX_CONCURRENT_STREAMS: MAX_STREAMS})
+
+    def introduced(self) -> None:
+        """Nothing waits for it."""
+
+    def expects(self, stream: ServerStream | None, end: bool) -> frozenset[str]:
+        return TRAILERS if stream is not None else REQUEST
+
+    def opened(self, id: int, fields: dict[str, str] | None, end: bool) -> None:
+        if id <= self.highest:
+            if id not in self._cut:
+                raise Broken(Code.PROTOCOL_ERROR, "a stream's number is lower than the last one's")
+            # Trailers of a call that we have ended.
+            return
+        if not id & 1:
+            raise Broken(Code.PROTOCOL_ERROR, "a caller's stream has an even number")
+        self.highest = id
+        if self.closed or self.leaving:
+            # Sent before the caller heard that we leave; it will know that this call was not taken.
+            self.note_cut(id)
+            return
+        self.last = id
+        if fields is None:
+            return
+        if max(self.running, len(self.streams)) >= MAX_STREAMS:
+            self.spend(RESET_COST)
+            self.note_cut(id)
+            self.write(frames.reset(id, Code.REFUSED_STREAM))
+            return
+        stream = self.streams[id] = ServerStream(self, id)
+        stream.ended = end
+        stream.begin(fields)
 
     def data_received(self, data: bytes) -> None:
         if self._preface:
@@ -69,27 +103,11 @@ class ServerConnection(Connection["ServerStream"]):
             self._preface, data = self._preface[len(data) :], data[size:]
         if data:
             super().data_received(data)
-
-    def introduced(self) -> None:
-        """Nothing waits for it."""
-
-    def opened(self, id: int, fields: dict[str, str], end: bool) -> None:
-        if id <= self.highest:
-            # Trailers of a call that is over.
-            return
-        if not id & 1:
-            raise Broken(Code.PROTOCOL_ERROR, "a caller's stream has an even number")
-        self.highest = id
-        if self.closed or self.leaving:
-            # Sent before the caller heard that we leave; it will know that this call was not taken.
-            return
-        self.last = id
-        if max(self.running, len(self.streams)) >= MAX_STREAMS:
-            self.write(frames.reset(id, Code.REFUSED_STREAM))
-            return
-        stream = self.streams[id] = ServerStream(self, id)
-        stream.ended = end
-        stream.begin(fields)
+        if self.starting:
+            starting, self.starting = self.starting, []
+            with self.together:
+                for stream in starting:
+                    stream.start()
 
     def ended(self) -> None:
         if self._farewell is not None:

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from nsm_sdk.transport.http2 import frames
-from nsm_sdk.transport.http2.frames import Broken, Code
+from nsm_sdk.transport.http2.frames import Broken, Code, StreamBroken
 from nsm_sdk.transport.http2.headers import Fixed, Pairs
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _PREFIX: Final = 5
 """Bytes before each message: whether it is compressed, and its length."""
+ANSWER_GAIN: Final = 8
+"""What an answered call gives back to the peer's budget."""
+SMALL: Final = 256
+"""Bytes of a DATA frame from which on it is worth its handling; smaller ones cost the peer a little of its budget."""
 
 
 class Stream(ABC):
@@ -31,6 +35,7 @@ class Stream(ABC):
     __slots__ = (
         "_after",
         "_allowed",
+        "_expected",
         "_need",
         "_partial",
         "_waiter",
@@ -63,7 +68,13 @@ class Stream(ABC):
         self._allowed = frames.WINDOW
         self._partial = bytearray()
         self._need = 0
+        self._expected: int | None = None
         self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def reset_cost(self) -> int:
+        """What it costs the peer to reset it."""
+        return 1
 
     # --- what arrives
 
@@ -95,13 +106,19 @@ class Stream(ABC):
     def data(self, payload: bytes, flags: int) -> None:
         """A DATA frame."""
         if self.ended:
-            raise Broken(Code.STREAM_CLOSED, "data after the end of a stream")
+            raise StreamBroken(Code.STREAM_CLOSED, "data after the end of a stream")
         self._allowed -= len(payload)
         if self._allowed < 0:
             raise Broken(Code.FLOW_CONTROL_ERROR, "more data than the window of a stream allows")
         if flags & frames.PADDED:
             payload = frames.bare(payload, frames.PADDED)
-        if payload and not self._cut(payload):
+        if len(payload) < SMALL and not flags & frames.END_STREAM:
+            self.connection.spend(1)
+        if self._expected is not None:
+            self._expected -= len(payload)
+            if self._expected < 0 or (flags & frames.END_STREAM and self._expected):
+                raise StreamBroken(Code.PROTOCOL_ERROR, "the length is not what content-length says")
+        if payload and not self.cut_up(payload):
             return
         if flags & frames.END_STREAM:
             self.ended = True
@@ -111,6 +128,12 @@ class Stream(ABC):
                 self.finished()
         elif self._allowed < frames.WINDOW // 2 or self._need > self._allowed:
             self.grant()
+
+    def expect(self, length: str) -> None:
+        """The headers say how many bytes will come."""
+        self._expected = int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else -1
+        if self._expected < 0 or (self.ended and self._expected):
+            raise StreamBroken(Code.PROTOCOL_ERROR, "the length is not what content-length says")
 
     def read(self, size: int) -> None:
         """Somebody has read a message of `size` bytes."""
@@ -128,7 +151,7 @@ class Stream(ABC):
             self._allowed += more
             self.connection.write(frames.window_update(self.id, more))
 
-    def _cut(self, payload: bytes) -> bool:
+    def cut_up(self, payload: bytes) -> bool:
         """Deliver the messages that are whole; False where the stream has been refused."""
         partial = self._partial
         if not partial and len(payload) >= _PREFIX and int.from_bytes(payload[1:5]) == len(payload) - _PREFIX:
@@ -157,6 +180,7 @@ class Stream(ABC):
         if len(raw) > self.connection.max_message:
             return self._refuse(f"message larger than max ({len(raw)} vs. {self.connection.max_message})", large=True)
         self.unread += len(raw) + _PREFIX
+        self.connection.earn(1)
         self.message(raw)
         # The handler may have ended the stream.
         return self.id in self.connection.streams
@@ -183,6 +207,13 @@ class Stream(ABC):
         connection.blocked[self] = None
         connection.pump()
 
+    def respond(self, raw: bytes) -> None:
+        """Send the whole body of an answer that is no gRPC, and end our side."""
+        self.pending.append(memoryview(raw))
+        self._after = True
+        self.connection.blocked[self] = None
+        self.connection.pump()
+
     def end(self) -> None:
         """End our side without trailers, as callers do."""
         if self.pending:
@@ -197,6 +228,7 @@ class Stream(ABC):
             self._after = (fixed, varying)
         else:
             self.sent = True
+            self.connection.earn(ANSWER_GAIN)
             self.connection.headers(self.id, fixed, varying, end=True)
             self.finish()
 
@@ -216,6 +248,8 @@ class Stream(ABC):
                 self.cut = True
             self.window -= size
             total += size
+            # The peer will send news of its window for it.
+            self.connection.earn(2)
             last = not self.pending and self._after is True
             self.connection.write(frames.frame(frames.DATA, last, self.id, bytes(chunk[:size])))
             self.sent = last
@@ -249,6 +283,8 @@ class Stream(ABC):
 
     def leave(self) -> None:
         """Leave the connection; what still arrives for this stream is dropped."""
+        if not self.ended:
+            self.connection.note_cut(self.id)
         self.connection.forget(self)
         self.connection.assembling -= len(self._partial)
         self._partial = bytearray()

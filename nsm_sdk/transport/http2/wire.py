@@ -20,6 +20,8 @@ UNWRITTEN: Final = 32 << 20
 """Bytes that wait for a peer to read before it counts as gone."""
 PING_WAITS: Final = 20.0
 """Seconds in which a ping is to be answered."""
+LAST_READ: Final = 1.0
+"""Seconds that a peer gets to read the last of what was written to it."""
 _PING: Final = b"nsm_sdk!"
 
 
@@ -147,11 +149,10 @@ class Wire(asyncio.Protocol):
         self.transport.write(b"".join((*self.together.parts, goodbye)))
         self.together.parts.clear()
         self._closing(text or "connection closed")
+        self.transport.close()
         if self.transport.get_write_buffer_size():
-            # Whoever does not read would keep the socket open.
-            self.transport.abort()
-        else:
-            self.transport.close()
+            # A peer that does not read would keep the socket open.
+            self._loop.call_later(LAST_READ, self.transport.abort)
 
     def _closing(self, text: str) -> None:
         self.leaving = self.closed = True
