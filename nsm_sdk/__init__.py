@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nsm_sdk.api import Connection, Request
     from nsm_sdk.client import Client, OpenConnection
     from nsm_sdk.core import Call, Chain, Element, Next, Slot
-    from nsm_sdk.endpoint import Endpoint
+    from nsm_sdk.endpoint import Endpoint, OfferedService
 
 __version__ = "0.1.0"
 
@@ -29,6 +29,7 @@ __all__ = [
     "Element",
     "Endpoint",
     "Next",
+    "OfferedService",
     "OpenConnection",
     "Request",
     "Slot",
@@ -43,6 +44,7 @@ _HOMES = {
     "Element": "core",
     "Endpoint": "endpoint",
     "Next": "core",
+    "OfferedService": "endpoint",
     "OpenConnection": "client",
     "Request": "api",
     "Slot": "core",

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 
@@ -22,9 +22,9 @@ from nsm_sdk.chains import nsc
 from nsm_sdk.core import Block, Call, Cause, Clock, Dial, Element, Next, Observer, Role, Running, Service
 from nsm_sdk.elements import Retry
 from nsm_sdk.errors import NsmError
-from nsm_sdk.heal import Heal, Resume, Stream
+from nsm_sdk.heal import Happenings, Heal, Resume, Stream
 from nsm_sdk.mechanisms import KernelClient
-from nsm_sdk.security import Insecure, Source, TokenGenerator
+from nsm_sdk.security import Source, TokenGenerator
 from nsm_sdk.transport import Dialer
 
 logger = logging.getLogger("nsm_sdk.client")
@@ -104,17 +104,47 @@ class OpenConnection:
         return f"<OpenConnection {describe(self.connection)}>"
 
 
+def request_for(
+    url: str | ServiceUrl, *, id: str = "", labels: Mapping[str, str] | None = None, endpoint: str = ""
+) -> Request:
+    """The request for a connection to `kernel://service[@domain][/interface][?label=value]`.
+
+    `id`: of the connection; empty: one is chosen. `labels`: those of the URL win. `endpoint`: name of the only one that
+    will do. InvalidRequest for a URL that cannot be right.
+    """
+    wanted = ServiceUrl.parse(url) if isinstance(url, str) else url
+    request = Request(mechanism_preferences=[wanted.mechanism()])
+    conn = request.connection
+    conn.id, conn.network_service, conn.network_service_endpoint_name = id, wanted.service, endpoint
+    conn.labels.update({**(labels or {}), **wanted.labels})
+    return request
+
+
 class Client(Block):
     """A client called `name` of the manager at the URL `manager`; use it with `async with`.
 
-    `elements` are your own, close to the wire.
-    `timeout`: seconds in which `connect` keeps trying.
-    `identity`: who calls.
-    `namespace`: URL of the network namespace that gets the interfaces, default our own.
-    `labels`: added to every connection.
-    `heal`: what watches and repairs, default one that believes the control plane; give it a probe, and it asks the
-    datapath first.
-    `resume`: `connect` keeps what an earlier run of this name has left at the manager, the check by `heal` first.
+    `elements`: elements of your own, close to the wire: they see a request as it leaves, and its answer as it comes.
+    `name`: name of the client in the mesh, `nsc` by default; clients of one manager need distinct ones.
+    `timeout`: seconds in which `connect` keeps trying, and the longest time of one try. Default: 15.
+    `identity`: who the client is: a source of identities, or a generator of tokens with one. Default: the insecure
+    identity of that name.
+    `namespace`: URL of the network namespace that gets the interfaces. Default: that of this process.
+    `interface`: whether an interface is asked for. Default: True; without it the elements say what they want.
+    `labels`: labels that are added to every connection. Default: none.
+    `environment`: may hold NODE_NAME, POD_NAME and CLUSTER_NAME, which become labels. Default: nothing.
+    `heal`: what watches and repairs connections. Default: one that believes the control plane; give it a probe, and it
+    asks the datapath first; False: nothing does.
+    `retry`: how requests that fail are repeated. Default: until the caller's time is over, with pauses that grow from
+    about 50 ms to 2 s; False: every request is made once.
+    `resume`: whether `connect` keeps what an earlier run of this name has left at the manager, the check by `heal`
+    first. Default: False.
+    `close_timeout`: seconds in which the end closes what is open. Default: 5; 0 leaves it to expire.
+    `drain`: seconds that the end waits for what is still being undone. Default: 2.
+    `secret`: from which the ids of connections are derived. Default: a random one.
+    `dial`: how peers are called. Default: by gRPC, with the tokens of `identity`.
+    `services`: more services that run while the client does. Default: none.
+
+    `role` may be edited before the start.
     """
 
     sort = "client"
@@ -125,37 +155,51 @@ class Client(Block):
         *elements: Element,
         name: str = "nsc",
         timeout: float = 15.0,
-        identity: Source | None = None,
+        identity: Source | TokenGenerator | None = None,
         namespace: str = "",
+        interface: bool = True,
         labels: Mapping[str, str] | None = None,
-        heal: Heal | None = None,
+        environment: Mapping[str, str] | None = None,
+        heal: Heal | Literal[False] | None = None,
+        retry: Retry | Literal[False] | None = None,
         resume: bool = False,
+        close_timeout: float = CLOSE_TIME,
+        drain: float = 2.0,
+        secret: str = "",
         dial: Dial | None = None,
+        services: Sequence[Service] = (),
     ) -> None:
         self.name = name
         self.manager = manager
         self.timeout = timeout
         self.labels = dict(labels or {})
         self.resumes = resume
-        self.heal = heal or Heal(namespace=namespace)
-        self.happenings = self.heal.happenings
-        tokens = TokenGenerator(identity or Insecure("nsc", name))
-        services: list[Service] = [tokens]
-        if dial is None:
-            dialer = Dialer(tokens)
-            services.append(dialer)
-            dial = dialer
+        self.heal = Heal(namespace=namespace) if heal is None else heal or None
+        self.happenings = Happenings() if self.heal is None else self.heal.happenings
+        self.close_timeout = close_timeout
+        self.drain = drain
+        tokens = TokenGenerator.of(identity, "nsc", name)
+        dial = Dialer(tokens) if dial is None else dial
+        given: tuple[object, ...] = (tokens, dial)
+        shared = [one for one in given if isinstance(one, Service)]
+        if retry is None:
+            retry = Retry(per_try=timeout, pause=0.05, longest=2.0)
+        earlier = None
+        if resume:
+            earlier = Resume(name, manager=manager, dial=dial, heal=self.heal, namespace=namespace)
         self.role: Role = nsc(
             name,
-            KernelClient(namespace=namespace),
+            *([KernelClient(namespace=namespace)] if interface else []),
             *elements,
             manager=manager,
             dial=dial,
-            retry=Retry(per_try=timeout, pause=0.05, longest=2.0),
+            retry=retry or None,
             told=self._told,
-            heal=[self.heal],
-            resume=Resume(name, manager=manager, dial=dial, heal=self.heal, namespace=namespace) if resume else None,
-            services=services,
+            heal=[self.heal] if self.heal is not None else [],
+            resume=earlier,
+            environment=environment,
+            secret=secret,
+            services=[*shared, *services],
         )
         self._open: dict[str, OpenConnection] = {}
         self._lasting: set[str] = set()
@@ -166,16 +210,21 @@ class Client(Block):
         """What `async with` does at its start; `observe` is put into the chain. End with `stop`."""
         self._only_once(self._stack)
         self._stack = AsyncExitStack()
-        self._running = await self._stack.enter_async_context(self.role.serving(clock=clock, observe=observe))
+        self._running = await self._stack.enter_async_context(
+            self.role.serving(clock=clock, observe=observe, drain=self.drain)
+        )
         return self
 
-    async def stop(self) -> None:
-        """Close what is open, each within `CLOSE_TIME` seconds, and end."""
+    async def stop(self, *, timeout: float | None = None) -> None:
+        """Close what is open, all at the same time, within `timeout` seconds (default: `close_timeout`), and end."""
         if self._stack is None:
             return
+        seconds = self.close_timeout if timeout is None else timeout
         try:
-            for connection in list(self._open.values()):
-                await self._close_quietly(connection.connection)
+            if seconds > 0:
+                async with anyio.create_task_group() as tasks:
+                    for connection in list(self._open.values()):
+                        tasks.start_soon(self._close_quietly, connection.connection, seconds)
         finally:
             stack, self._stack, self._running = self._stack, None, None
             with anyio.CancelScope(shield=True):
@@ -188,6 +237,11 @@ class Client(Block):
         return self._need(self._running)
 
     @property
+    def served(self) -> list[Running]:
+        """Every role that is served: one, or none outside of `async with`."""
+        return [] if self._running is None else [self._running]
+
+    @property
     def connections(self) -> list[OpenConnection]:
         """Those that are open."""
         return list(self._open.values())
@@ -198,17 +252,16 @@ class Client(Block):
     ) -> AsyncGenerator[OpenConnection, None]:
         """Open a connection to `kernel://service[@domain][/interface][?label=value]`, and close it at the end.
 
-        The error of the last try is raised when it does not stand within `timeout` seconds: `NoCandidate` when no
-        endpoint fits, `Unavailable` when somebody does not answer, `InvalidRequest` for a URL that cannot be right.
+        The error of the last try is raised when it does not stand within `timeout` seconds (default: that of the
+        client; `math.inf` tries for ever): `NoCandidate` when no endpoint fits, `Unavailable` when somebody does not
+        answer, `InvalidRequest` for a URL that cannot be right.
 
         `id`: default a random one. A client that resumes knows a connection by it after a restart; there the default
         follows from the client's name and `url`, for the first of those that are open to the same URL at a time.
         """
-        parsed = ServiceUrl.parse(url)
+        ServiceUrl.parse(url)
         own = id or self._new_id(url)
-        request = Request(connection=Connection(id=own, network_service=parsed.service))
-        request.mechanism_preferences.append(parsed.mechanism())
-        request.connection.labels.update({**self.labels, **(labels or {}), **parsed.labels})
+        request = request_for(url, id=own, labels={**self.labels, **(labels or {})})
         try:
             connection = await self.open(request, timeout=timeout)
         except BaseException as error:
@@ -230,7 +283,7 @@ class Client(Block):
         return self._open.get(conn.id) or self._opened(Snapshot.of(conn))
 
     async def request(self, request: Request, *, timeout: float | None = None) -> Connection:
-        """Send a copy of `request` through the chain; answers the connection."""
+        """Send a copy of `request` through the chain; returns the connection."""
         mine = Request()
         mine.CopyFrom(request)
         running, chain = self.running, self._chain()
@@ -265,13 +318,13 @@ class Client(Block):
         assert chain is not None
         return chain
 
-    async def _close_quietly(self, conn: Connection) -> None:
+    async def _close_quietly(self, conn: Connection, seconds: float = CLOSE_TIME) -> None:
         """Close whatever happens around; `Begin` goes on trying for what could not be closed now."""
         if self._running is None or self._running.runtime.killed:
             return
-        with anyio.move_on_after(CLOSE_TIME + 1, shield=True):
+        with anyio.move_on_after(seconds + 1, shield=True):
             try:
-                await self.close(conn, timeout=CLOSE_TIME)
+                await self.close(conn, timeout=seconds)
             except NsmError as error:
                 # The end of a block must not hide how the block ended, nor keep others from being closed.
                 logger.warning("client %s: closing %s: %s", self.name, conn.id, error)

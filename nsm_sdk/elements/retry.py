@@ -11,6 +11,7 @@ State: below `Begin`, whether the connection has been established.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import anyio
 
@@ -52,8 +53,11 @@ class Retry(Element):
     `per_try`: seconds that one try may take, default 15.
     `pause`, `longest`: seconds between two tries, doubling from the first (0.2) to the second (5). A peer that asks for
     a longer pause (`retry_after`) gets it.
-    `permanent`: errors that trying again does not change; they are raised at once.
+    `permanent`: errors that trying again does not change; they are raised at once. With an empty one also defects of
+    the elements below are tried again.
     `jitter`: whether pauses are spread by a quarter at random, so that many clients do not come back together.
+    `failed`: called after each try that failed, with the request, the error and the seconds that it took; it must not
+    block.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Retry(Element):
         longest: float = 5.0,
         permanent: tuple[type[NsmError], ...] = PERMANENT,
         jitter: bool = True,
+        failed: Callable[[Request, NsmError, float], None] | None = None,
     ) -> None:
         self.attempts = attempts
         self.per_try = per_try
@@ -73,6 +78,7 @@ class Retry(Element):
         self._permanent = permanent
         self.jitter = jitter
         self._backoff = Backoff(pause, longest, low=0.75, high=1.25)
+        self._failed = failed
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         state, url, count = call.state, call.url, 0
@@ -83,21 +89,29 @@ class Retry(Element):
             call.state, call.url = state, url
             copy = Request()
             copy.CopyFrom(request)
+            began = call.runtime.clock.now()
             try:
                 # A little less than what the caller has: it shall read why tries failed, not only that time ran out.
                 with narrowed(call, min(self.per_try, call.remaining() * LAST_SHARE)):
                     conn = await next.request(call, copy)
             except TimeoutError as ended:
-                error = told or DeadlineExceeded(
+                latest: NsmError = DeadlineExceeded(
                     f"no answer within {self.per_try:g} s", hint="look why the hops below are slow, or allow more time"
                 )
+                error = told or latest
                 error.__cause__ = error.__cause__ or ended
             except NsmError as failed:
-                error = told = failed
+                error = told = latest = failed
+            except Exception as defect:
+                if self._permanent:
+                    raise
+                error = told = latest = call.runtime.explain(defect)
             else:
                 if state is not None:
                     _ESTABLISHED.set(call, True)
                 return conn
+            if self._failed is not None:
+                self._failed(request, call.runtime.explain(latest), call.runtime.clock.now() - began)
             pause = self._before_next(call, count, error)
             if undo:
                 await self._undo(call, request.connection, next)

@@ -26,11 +26,13 @@ import anyio
 from nsm_sdk import chains
 from nsm_sdk.api import Target
 from nsm_sdk.api.addresses import MAX_SOCKET_PATH
-from nsm_sdk.core import Clock, Observer, dice
+from nsm_sdk.client import Client
+from nsm_sdk.core import Clock, Observer, Role, dice
+from nsm_sdk.endpoint import RegisteredRole
 from nsm_sdk.errors import AlreadyExists, NsmError
 from nsm_sdk.lab.counts import Counts, ask, count
 from nsm_sdk.lab.ground import Field
-from nsm_sdk.lab.hop import Hop, Parts, ServedHop
+from nsm_sdk.lab.hop import Hop, ServedHop
 from nsm_sdk.lab.memory import MemoryField
 from nsm_sdk.lab.mode import INPROC, Ground, Mode, Transport
 from nsm_sdk.lab.namespaces import KernelField
@@ -220,7 +222,13 @@ class Cluster:
                 return "tcp://127.0.0.1:0"
 
     def served(
-        self, role: str, name: str, url: str, build: Callable[[], Parts], *, namesake: bool = False
+        self,
+        role: str,
+        name: str,
+        url: str,
+        build: Callable[[], Role | RegisteredRole | Client],
+        *,
+        namesake: bool = False,
     ) -> ServedHop:
         """A hop of this process; not started. `namesake`: there may be another of that name, which `hops` keeps."""
         hop = ServedHop(role, name, url, build, clock=_clock, observe=self._observe)
@@ -253,10 +261,9 @@ class Cluster:
         if self.mode.programs:
             return self.program("registry", name, {"EXPIRE_PERIOD": f"{self.registration_life:g}s"})
 
-        def build() -> Parts:
+        def build() -> Role:
             tokens, dial = self.identity("registry", name)
-            role = chains.registry(name, tokens=tokens, longest=self.registration_life, services=[tokens, dial])
-            return Parts(role=role)
+            return chains.registry(name, tokens=tokens, longest=self.registration_life, services=[tokens, dial])
 
         return self.served("registry", name, self.address(name), build)
 

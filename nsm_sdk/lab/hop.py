@@ -9,24 +9,17 @@ State: the roles that are being served.
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
-import anyio
-
-from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
+from nsm_sdk.client import Client
 from nsm_sdk.core import Clock, Observer, Role, Running
-from nsm_sdk.errors import DeadlineExceeded, FailedPrecondition, NsmError
-from nsm_sdk.transport import listen
+from nsm_sdk.endpoint import RegisteredRole
+from nsm_sdk.errors import FailedPrecondition
 
 READY_TIME = 20.0
 """Seconds until a hop that was started must be ready."""
-STOP_TIME = 2.0
-"""Seconds that unregistering may take when a hop is stopped."""
 
 
 class Hop(ABC):
@@ -70,42 +63,15 @@ class Hop(ABC):
         return f"<{self.role} {self.name} at {self.url or 'no address'}, {'running' if self.alive else 'not running'}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registration:
-    """What a hop registers with its manager."""
-
-    endpoint: NetworkServiceEndpoint
-    services: Sequence[NetworkService] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a hop is made of at one start. `registrant` registers `registration` when the hop listens."""
-
-    role: Role
-    registrant: Role | None = None
-    registration: Registration | None = None
-
-
-@dataclass(slots=True)
-class _Registering:
-    """A registration that goes on in the background."""
-
-    what: Registration
-    done: anyio.Event = field(default_factory=anyio.Event)
-    refused: NsmError | None = None
-    """Why it can never succeed; what may pass is tried again by the registrant."""
-
-
 class ServedHop(Hop):
-    """A hop in this process. `build` makes its roles anew for every start; `url` empty: it does not listen."""
+    """A hop in this process. `build` makes it for every start: a role to serve at `url`, or what serves itself."""
 
     def __init__(
         self,
         role: str,
         name: str,
         url: str,
-        build: Callable[[], Parts],
+        build: Callable[[], Role | RegisteredRole | Client],
         *,
         clock: Callable[[], Clock],
         observe: Observer | None = None,
@@ -114,26 +80,28 @@ class ServedHop(Hop):
         self._build = build
         self._clock = clock
         self._observe = observe
-        self._stack: AsyncExitStack | None = None
-        self._registering: _Registering | None = None
-        self._registrant: Running | None = None
-        self._main: Running | None = None
+        self._block: RegisteredRole | Client | None = None
 
     @property
     def alive(self) -> bool:
-        return self._main is not None
+        return self._block is not None
+
+    @property
+    def block(self) -> RegisteredRole | Client:
+        """What is served. FailedPrecondition while it does not run."""
+        if self._block is None:
+            raise FailedPrecondition(f"{self.role} {self.name} does not run", hint="start it, or restart it")
+        return self._block
 
     @property
     def running(self) -> Running:
         """The role that does the hop's work. FailedPrecondition while it does not run."""
-        if self._main is None:
-            raise FailedPrecondition(f"{self.role} {self.name} does not run", hint="start it, or restart it")
-        return self._main
+        return self.block.running
 
     @property
     def served(self) -> list[Running]:
         """Every role of this hop that is being served."""
-        return [one for one in (self._main, self._registrant) if one is not None]
+        return [] if self._block is None else self._block.served
 
     def find(self, kind: type[Any]) -> Any:
         """The first element of type `kind`, or None."""
@@ -142,74 +110,26 @@ class ServedHop(Hop):
     async def start(self) -> None:
         if self.alive:
             return
-        parts = self._build()
-        async with AsyncExitStack() as stack:
-            where = [listen(self.url)] if self.url else []
-            main = await stack.enter_async_context(
-                parts.role.serving(listen=where, clock=self._clock(), observe=self._observe)
-            )
-            if self.url:
-                self.url = main.urls[0]
-            registrant = None
-            if parts.registrant is not None:
-                registrant = await stack.enter_async_context(
-                    parts.registrant.serving(clock=self._clock(), observe=self._observe)
-                )
-            self._stack = stack.pop_all()
-        self._main, self._registrant = main, registrant
-        if registrant is not None and parts.registration is not None:
-            await self._register(registrant, parts.registration)
-
-    async def _register(self, registrant: Running, what: Registration) -> None:
-        what.endpoint.url = self.url
-        self._registering = registering = _Registering(what)
-
-        async def run() -> None:
-            ns, nse = registrant.bound.ns, registrant.bound.nse
-            assert ns is not None
-            assert nse is not None
-            try:
-                for service in what.services:
-                    await ns.register(registrant.call(), service)
-                await nse.register(registrant.call(), what.endpoint)
-            except NsmError as error:
-                registering.refused = registrant.runtime.explain(error)
-            registering.done.set()
-
-        registrant.runtime.spawn(run, "first registration")
+        built = self._build()
+        block = RegisteredRole(built, listen=self.url) if isinstance(built, Role) else built
+        await block.start(clock=self._clock(), observe=self._observe)
+        if self.url:
+            self.url = block.running.urls[0]
+        self._block = block
 
     async def registered(self, timeout: float = READY_TIME) -> None:
-        """Wait until the first registration has come through; the error of whoever refused it for good."""
-        registering = self._registering
-        if registering is None:
-            return
-        with anyio.move_on_after(timeout) as scope:
-            await registering.done.wait()
-        if scope.cancelled_caught:
-            raise DeadlineExceeded(
-                f"{self.role} {self.name} could not register within {timeout:g} s",
-                hint="see whether its manager and the registry run",
-            )
-        if registering.refused is not None:
-            raise registering.refused
+        """Wait until the first registration stands; the error that refuses it for good."""
+        if isinstance(self._block, RegisteredRole) and self._block.offered:
+            await self._block.registered(timeout=timeout)
 
     async def stop(self) -> None:
-        registrant, registering = self._registrant, self._registering
-        if registrant is not None and registering is not None and registrant.bound.nse is not None:
-            with contextlib.suppress(NsmError, TimeoutError), anyio.fail_after(STOP_TIME):
-                await registrant.bound.nse.unregister(registrant.call(timeout=STOP_TIME), registering.what.endpoint)
-        await self._leave()
+        block, self._block = self._block, None
+        if block is not None:
+            await block.stop()
 
     async def kill(self) -> None:
         for one in self.served:
             one.kill()
         for one in self.served:
             await one.wait_ended()
-        await self._leave()
-
-    async def _leave(self) -> None:
-        stack, self._stack = self._stack, None
-        self._main = self._registrant = self._registering = None
-        if stack is not None:
-            with anyio.CancelScope(shield=True):
-                await stack.aclose()
+        await self.stop()

@@ -8,22 +8,24 @@ State: the hops and pods of the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
 
 from nsm_sdk import chains
-from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
-from nsm_sdk.core import Chain, Element, Next
+from nsm_sdk.api import NetworkService
+from nsm_sdk.client import Client
+from nsm_sdk.core import Chain, Element, Next, Role
+from nsm_sdk.endpoint import Endpoint, OfferedService, RegisteredRole
 from nsm_sdk.errors import ProgrammingError
 from nsm_sdk.ipam import ipam_chain
-from nsm_sdk.lab.hop import Hop, Parts, Registration, ServedHop
+from nsm_sdk.lab.hop import Hop, ServedHop
 from nsm_sdk.lab.mode import Transport
 from nsm_sdk.lab.pod import Pod
 from nsm_sdk.lab.program import ProgramHop
 from nsm_sdk.lab.workload import LabClient, LabEndpoint
-from nsm_sdk.mechanisms import KernelClient, KernelServer, Mechanisms
+from nsm_sdk.mechanisms import KernelClient
 
 if TYPE_CHECKING:
     from nsm_sdk.lab.cluster import Cluster
@@ -49,19 +51,17 @@ class Node:
             settings = {"REGISTRY_URL": cluster.registry.url, "STATE_DIR": cluster.state_of(name)}
             return cluster.program("nsmgr", name, settings)
 
-        def build() -> Parts:
+        def build() -> Role:
             tokens, dial = cluster.identity("nsmgr", name)
-            return Parts(
-                role=chains.nsmgr(
-                    name,
-                    url=lambda: hop.url,
-                    dial=dial,
-                    tokens=tokens,
-                    registry=cluster.registry.url,
-                    longest=cluster.registration_life,
-                    secret=cluster.secret(name),
-                    services=[tokens, dial],
-                )
+            return chains.nsmgr(
+                name,
+                url=lambda: hop.url,
+                dial=dial,
+                tokens=tokens,
+                registry=cluster.registry.url,
+                longest=cluster.registration_life,
+                secret=cluster.secret(name),
+                services=[tokens, dial],
             )
 
         hop = cluster.served("nsmgr", name, cluster.address(name), build)
@@ -80,25 +80,30 @@ class Node:
                 settings["ORPHAN_TIMEOUT"] = f"{cluster.orphan_timeout:g}s"
             return cluster.program("forwarder", name, settings)
 
-        def build() -> Parts:
+        def build() -> RegisteredRole:
             tokens, dial = cluster.identity("forwarder", name)
-            endpoint = NetworkServiceEndpoint(name=name, network_service_names=["forwarder"])
-            endpoint.network_service_labels["forwarder"].labels["p2p"] = "true"
-            return Parts(
-                role=chains.forwarder(
-                    name,
-                    manager=self.manager.url,
-                    dial=dial,
-                    tokens=tokens,
-                    datapath=cluster.field.datapath(name, state),
-                    secret=cluster.secret(name),
-                    services=[tokens, dial],
-                ),
-                registrant=chains.registrant(name, manager=self.manager.url, dial=dial, services=[tokens, dial]),
-                registration=Registration(endpoint=endpoint),
+            role = chains.forwarder(
+                name,
+                manager=self.manager.url,
+                dial=dial,
+                tokens=tokens,
+                datapath=cluster.field.datapath(name, state),
+                secret=cluster.secret(name),
+                services=[tokens, dial],
+            )
+            return RegisteredRole(
+                role,
+                services=[OfferedService("forwarder", labels={"p2p": "true"})],
+                registry=self.manager.url,
+                listen=hop.url,
+                dial=dial,
+                shared=[tokens, dial],
+                register="background",
+                register_service=False,
             )
 
-        return cluster.served("forwarder", name, cluster.address(name), build)
+        hop = cluster.served("forwarder", name, cluster.address(name), build)
+        return hop
 
     async def start(self) -> None:
         """Start manager and forwarder, and wait until the forwarder is registered."""
@@ -130,17 +135,21 @@ class Node:
         cluster = self.cluster
         inside = pod or await self.pod(name)
 
-        def build() -> Parts:
+        def build() -> Client:
             tokens, dial = cluster.identity("nsc", name)
-            role = chains.nsc(
-                name,
+            return Client(
+                self.manager.url,
                 *elements,
                 *([KernelClient(namespace=inside.url)] if kernel else []),
-                manager=self.manager.url,
+                name=name,
+                identity=tokens,
+                interface=False,
+                heal=False,
+                retry=False,
+                close_timeout=0.0,
                 dial=dial,
-                services=[tokens, dial, cluster.field.resident(inside.url)],
+                services=[cluster.field.resident(inside.url)],
             )
-            return Parts(role=role)
 
         hop = cluster.served("nsc", name, "", build, namesake=namesake)
         await hop.start()
@@ -179,47 +188,46 @@ class Node:
             }
             hop = cluster.program("nse", name, settings)
         else:
-            described = matches or NetworkService(name=service, payload=payload)
-            described.name = service
-            hop = cluster.served(
-                "nse", name, cluster.address(name), self._nse(name, elements, described, labels, inside, prefixes)
+            described = OfferedService(
+                service,
+                labels=labels,
+                payload=payload if matches is None else matches.payload,
+                matches=() if matches is None else matches.matches,
             )
+            hop = self._served_endpoint(name, elements, described, inside, prefixes)
         await hop.start()
         if wait:
             await registered(hop)
         return LabEndpoint(hop, inside, prefixes)
 
-    def _nse(
+    def _served_endpoint(
         self,
         name: str,
         elements: Sequence[Element | Chain[Next]],
-        service: NetworkService,
-        labels: Mapping[str, str] | None,
+        service: OfferedService,
         pod: Pod,
         prefixes: Sequence[str],
-    ) -> Callable[[], Parts]:
+    ) -> Hop:
         cluster = self.cluster
 
-        def build() -> Parts:
+        def build() -> Endpoint:
             tokens, dial = cluster.identity("nse", name)
-            endpoint = NetworkServiceEndpoint(name=name, network_service_names=[service.name])
-            endpoint.network_service_labels[service.name].labels.update(labels or {})
-            role = chains.nse(
+            return Endpoint(
                 name,
                 *elements,
                 ipam_chain([[one] for one in prefixes]),
-                Mechanisms(KERNEL=KernelServer(namespace=pod.url)),
-                tokens=tokens,
+                service=service,
+                registry=self.manager.url,
+                listen=hop.url,
+                identity=tokens,
                 secret=cluster.secret(name),
-                services=[tokens, dial],
-            )
-            return Parts(
-                role=role,
-                registrant=chains.registrant(name, manager=self.manager.url, dial=dial, services=[tokens, dial]),
-                registration=Registration(endpoint=endpoint, services=[service]),
+                namespace=pod.url,
+                register="background",
+                dial=dial,
             )
 
-        return build
+        hop = cluster.served("nse", name, cluster.address(name), build)
+        return hop
 
     async def program(self, role: str, name: str, **settings: str) -> ProgramHop:
         """Any program of ours on this node, started: `await node.program("nsc", "nsc-1", network_services=...)`.

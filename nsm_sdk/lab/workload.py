@@ -10,16 +10,14 @@ State: the hop; a counter of connections.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
 
 from nsm_sdk.api import Connection, Request, ServiceUrl
-from nsm_sdk.core import Call, Next
+from nsm_sdk.client import Client, request_for
 from nsm_sdk.errors import InvalidRequest
 from nsm_sdk.lab.hop import Hop, ServedHop
 from nsm_sdk.lab.pod import Pings, Pod, pairs
 
-T = TypeVar("T")
 TIMEOUT = 5.0
 """Seconds for a call, unless told otherwise."""
 
@@ -77,6 +75,13 @@ class LabClient(_Workload):
         self.served = hop
         self._numbers = itertools.count()
 
+    @property
+    def client(self) -> Client:
+        """The client itself. FailedPrecondition while it does not run."""
+        block = self.served.block
+        assert isinstance(block, Client)
+        return block
+
     async def request(
         self,
         url: str | ServiceUrl,
@@ -87,45 +92,27 @@ class LabClient(_Workload):
         timeout: float = TIMEOUT,
         edit: Callable[[Request], None] | None = None,
     ) -> Connection:
-        """Ask for a connection to the service `url`, once; the error of whoever refused it.
+        """Ask for a connection to the service `url`, once; the error of the hop that refused it.
 
         `id`: default `<name>-<number>`; `endpoint`: a particular one; `edit` may change the request before it leaves.
         """
-        wanted = ServiceUrl.parse(url) if isinstance(url, str) else url
-        request = Request(mechanism_preferences=[wanted.mechanism()])
-        conn = request.connection
-        conn.id = id or f"{self.name}-{next(self._numbers)}"
-        conn.network_service = wanted.service
-        conn.network_service_endpoint_name = endpoint
-        conn.labels.update({**(labels or {}), **wanted.labels})
+        request = request_for(url, id=id or f"{self.name}-{next(self._numbers)}", labels=labels, endpoint=endpoint)
         if edit is not None:
             edit(request)
-        return await self._call(lambda call, down: down.request(call, request), timeout, "request")
+        return await self.client.request(request, timeout=timeout)
 
     async def refresh(self, conn: Connection, *, timeout: float = TIMEOUT) -> Connection:
-        """Request the same connection again; answers it as it is now."""
-        request = Request()
-        request.connection.CopyFrom(conn)
-        return await self._call(lambda call, down: down.request(call, request), timeout, "request")
+        """Request the same connection again; returns it as it is now."""
+        return await self.client.request(Request(connection=conn), timeout=timeout)
 
     async def close(self, conn: Connection, *, timeout: float = TIMEOUT) -> None:
         """Close; may be repeated."""
-        closing = Connection()
-        closing.CopyFrom(conn)
-        await self._call(lambda call, down: down.close(call, closing), timeout, "close")
+        await self.client.close(conn, timeout=timeout)
 
     async def ping(self, conn: Connection, *, count: int = 1, timeout: float = 1.0) -> Pings:
         """Ping the endpoint of `conn` over every pair of addresses of one family, `count` times each."""
         ip = conn.context.ip_context
         return await _ping_all(self.pod, pairs(ip.src_ip_addrs, ip.dst_ip_addrs), count, timeout)
-
-    async def _call(self, run: Callable[[Call, Next], Coroutine[Any, Any, T]], timeout: float, what: str) -> T:
-        running = self.served.running
-        down = running.bound.connection
-        assert down is not None
-        return await running.runtime.serve(
-            lambda deadline: run(Call(running.runtime, deadline=deadline), down), timeout, what
-        )
 
 
 async def _ping_all(pod: Pod, ways: list[tuple[str, str]], count: int, timeout: float) -> Pings:

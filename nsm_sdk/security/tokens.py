@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol
 
 from nsm_sdk.core import Runtime, Service
 from nsm_sdk.errors import ProgrammingError
-from nsm_sdk.security.identity import Signer, Source
+from nsm_sdk.security.identity import Insecure, Signer, Source
 from nsm_sdk.security.spiffe_id import is_spiffe_id
 
 MAX_LIFETIME = 600.0
@@ -57,6 +57,11 @@ class TokenGenerator(Service):
         self.max_lifetime = max_lifetime
         self._wall = wall
         self._made: OrderedDict[tuple[str, float], _Made] = OrderedDict()
+
+    @classmethod
+    def of(cls, identity: Source | TokenGenerator | None, role: str, name: str) -> TokenGenerator:
+        """The generator for an identity; the insecure one of that role and name where there is none."""
+        return identity if isinstance(identity, TokenGenerator) else cls(identity or Insecure(role, name))
 
     async def start(self, runtime: Runtime) -> None:
         self._wall = runtime.clock.wall

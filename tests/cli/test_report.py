@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
 from nsm_sdk.api import NetworkServiceEndpoint
 from nsm_sdk.cli.report import Report, ReportOwn, ReportRegistry
-from nsm_sdk.cli.roles import parts
-from nsm_sdk.core import NSE, Query, Role, find_all
+from nsm_sdk.cli.roles import nsc
+from nsm_sdk.cli.settings import load
+from nsm_sdk.cli.show import STAND_INS
+from nsm_sdk.core import NSE, Backoff, Query, Role, find_all
+from nsm_sdk.elements import Retry
+from nsm_sdk.endpoint import PAUSES, public_url
 from nsm_sdk.errors import NsmError, Unavailable
 from nsm_sdk.registry import Begin
 from nsm_sdk.testing import FailTimes, bind_registry, check_element, rig
@@ -122,11 +127,14 @@ async def test_a_registration_of_our_own_is_news_again_when_it_was_lost() -> Non
 
 
 def test_pauses_grow_and_stay_below_20_tries_a_second() -> None:
-    pauses = [parts.pause(failures) for failures in range(1, 40)]
-    assert min(pauses) >= 1 / 20
-    assert all(pause >= parts.LAST_PAUSE for pause in pauses[8:])
-    assert max(pauses) <= 1.25 * parts.LAST_PAUSE
-    assert pauses[0] < pauses[2] < pauses[4]
+    retry = nsc.client(load(nsc.Settings, file=STAND_INS, known=STAND_INS)[0]).role.connection.find(Retry)  # type: ignore[union-attr]
+    assert retry is not None
+    for backoff in (PAUSES, Backoff(retry.pause, retry.longest, low=0.75, high=1.25)):
+        pauses = [backoff.pause(failures, random.Random(failures)) for failures in range(40)]
+        assert min(pauses) >= 1 / 20
+        assert all(pause >= 0.75 * backoff.last for pause in pauses[8:])
+        assert max(pauses) <= 1.25 * backoff.last
+        assert pauses[0] < pauses[2] < pauses[4]
 
 
 @pytest.mark.parametrize(
@@ -138,12 +146,12 @@ def test_pauses_grow_and_stay_below_20_tries_a_second() -> None:
     ],
 )
 def test_what_a_manager_tells_other_nodes(urls: list[str], public: str) -> None:
-    assert parts.public_url(urls) == public
+    assert public_url(urls) == public
 
 
 @pytest.mark.parametrize("url", ["tcp://:7", "tcp://0.0.0.0:7", "tcp://[::]:7"])
 def test_a_manager_on_all_addresses_tells_one_that_others_can_reach(url: str) -> None:
-    public = parts.public_url([url])
+    public = public_url([url])
     assert public.startswith("tcp://")
     assert public.endswith(":7")
     assert public != url

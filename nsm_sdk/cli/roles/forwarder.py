@@ -89,6 +89,7 @@ def build(
 async def serve(program: Program, settings: Settings) -> None:
     """Run the forwarder until it is told to leave."""
     from nsm_sdk.cli.roles import parts
+    from nsm_sdk.endpoint import OfferedService, RegisteredRole
 
     if settings.tunnel_ip:
         parts.not_yet("NSM_TUNNEL_IP")
@@ -96,17 +97,21 @@ async def serve(program: Program, settings: Settings) -> None:
         await _check_machine()
     tokens = parts.tokens("forwarder", settings)
     dialer = parts.dialer(tokens, settings.dial_timeout)
-    registration = parts.Registration(
-        program,
-        dialer,
-        manager=settings.connect_to,
-        services=(settings.nsname,),
+    forwarder = RegisteredRole(
+        build(settings, program.machine, dialer, parts.kept_secret(settings.state)),
+        services=[OfferedService(settings.nsname)],
+        registry=settings.connect_to,
+        listen=parts.listeners(settings.listen_on),
         labels=with_client_info(settings.labels, program.machine),
+        dial=dialer,
+        shared=(tokens, dialer),
+        register="background",
         # Managers look for forwarders by the name alone; a registry may refuse the service to a forwarder.
-        register_services=False,
+        register_service=False,
+        unregister=False,
+        drain=program.drain_time,
     )
-    role = parts.reported(build(settings, program.machine, dialer, parts.kept_secret(settings.state)), program)
-    await parts.serve_registered(program, role, settings.listen_on, registration, unregister=False)
+    await parts.serve_registered(program, forwarder)
 
 
 async def _check_machine() -> None:

@@ -8,7 +8,7 @@ State: none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,9 +26,11 @@ from nsm_sdk.cli.roles.common import (
 from nsm_sdk.cli.settings import setting
 
 if TYPE_CHECKING:
+    from nsm_sdk.api import Request
     from nsm_sdk.cli.program import Program
+    from nsm_sdk.client import Client
     from nsm_sdk.core import Role, Service
-    from nsm_sdk.elements.notify import Told
+    from nsm_sdk.errors import NsmError
     from nsm_sdk.heal import Happenings, Heal, Journals, Probe
 
 
@@ -82,33 +84,35 @@ class Settings(Common):
         return self.liveness_probe == "auto" and self.probe == "icmp"
 
 
-def build(
+def client(
     settings: Settings,
     machine: Mapping[str, str] = NO_LABELS,
     heal: Heal | None = None,
-    told: Told | None = None,
-) -> Role:
-    """The chains; `heal` watches and repairs connections, `told` hears what becomes of them."""
-    from nsm_sdk.chains import nsc
+    failed: Callable[[Request, NsmError, float], None] | None = None,
+) -> Client:
+    """The client; `heal` watches and repairs connections, `failed` hears of tries that failed."""
     from nsm_sdk.cli.roles import parts
-    from nsm_sdk.heal import Resume
+    from nsm_sdk.client import Client
+    from nsm_sdk.elements import Retry
     from nsm_sdk.ipam import ExcludedPrefixes
-    from nsm_sdk.mechanisms import KernelClient
 
     tokens = parts.tokens("nsc", settings)
-    dialer = parts.dialer(tokens, settings.dial_timeout)
-    heal = heal or healing(settings)
-    return nsc(
-        settings.name,
+    return Client(
+        settings.connect_to,
         ExcludedPrefixes(_groups(settings, machine)),
-        KernelClient(namespace=settings.netns),
-        manager=settings.connect_to,
-        dial=dialer,
-        told=told,
-        heal=(heal,),
-        resume=Resume(settings.name, manager=settings.connect_to, dial=dialer, heal=heal, namespace=settings.netns),
+        name=settings.name,
+        timeout=settings.request_timeout,
+        identity=tokens,
+        namespace=settings.netns,
+        labels=settings.labels,
         environment=machine,
-        services=(tokens, dialer, *_residents(settings)),
+        heal=heal or healing(settings),
+        # The pauses, made longer or shorter at random, allow 20 tries a second at most.
+        retry=Retry(per_try=settings.request_timeout, pause=0.067, longest=2.0, permanent=(), failed=failed),
+        resume=True,
+        drain=0.1,
+        dial=parts.dialer(tokens, settings.dial_timeout),
+        services=_residents(settings),
     )
 
 
@@ -119,6 +123,11 @@ def _residents(settings: Settings) -> list[Service]:
     from nsm_sdk.netlink import Resident, namespace_url
 
     return [Resident(namespace_url(settings.netns))]
+
+
+def build(settings: Settings) -> Role:
+    """The chains."""
+    return client(settings).role
 
 
 def healing(settings: Settings, journals: Journals | None = None, happenings: Happenings | None = None) -> Heal:

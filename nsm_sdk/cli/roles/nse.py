@@ -8,12 +8,9 @@ State: none.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nsm_sdk.api import Target, with_client_info
 from nsm_sdk.cli import codecs
@@ -32,7 +29,7 @@ from nsm_sdk.cli.settings import setting
 if TYPE_CHECKING:
     from nsm_sdk.cli.program import Program
     from nsm_sdk.core import Role
-    from nsm_sdk.transport import Dialer
+    from nsm_sdk.endpoint import Endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,62 +64,41 @@ class Settings(Remembering):
     dial_timeout: float = setting(codecs.POSITIVE, "750ms", "the longest time to wait for a connection to a peer")
 
 
-def build(
-    settings: Settings,
-    machine: Mapping[str, str] = NO_LABELS,
-    idle: Callable[[], object] = lambda: None,
-    dialer: Dialer | None = None,
-    secret: str = "",
-) -> Role:
-    """The chains; `idle` is called when no connection has needed this endpoint for a while. `secret` makes ids that
-    stay the same over restarts."""
-    from nsm_sdk.api import KERNEL
-    from nsm_sdk.chains import nse
+def endpoint(settings: Settings, machine: Mapping[str, str] = NO_LABELS, **options: Any) -> Endpoint:
+    """The endpoint; `options` are more arguments of `Endpoint`."""
     from nsm_sdk.cli.roles import parts
-    from nsm_sdk.elements import OnIdle
+    from nsm_sdk.endpoint import Endpoint
     from nsm_sdk.ipam import ipam_chain
-    from nsm_sdk.mechanisms import KernelServer, Mechanisms
 
     tokens = parts.tokens("nse", settings)
-    return nse(
+    return Endpoint(
         settings.name,
-        *([OnIdle(settings.idle_timeout, idle)] if settings.idle_timeout else []),
         ipam_chain(settings.cidr_prefix, policy=settings.ipam_policy),
-        Mechanisms({KERNEL: KernelServer(namespace=settings.netns)}, unasked=settings.datapath == "simulated"),
-        tokens=tokens,
-        secret=secret,
-        services=(tokens, *([dialer] if dialer is not None else [])),
+        service=settings.service_names,
+        registry=settings.connect_to,
+        listen=parts.listeners(settings.listen_on),
+        payload=settings.payload,
+        labels=with_client_info(settings.labels, machine),
+        identity=tokens,
+        namespace=settings.netns,
+        simulated=settings.datapath == "simulated",
+        register="background",
+        register_service=settings.register_service,
+        unregister=settings.unregister_itself,
+        idle_timeout=settings.idle_timeout,
+        dial=parts.dialer(tokens, settings.dial_timeout),
+        **options,
     )
+
+
+def build(settings: Settings) -> Role:
+    """The chains."""
+    return endpoint(settings).role
 
 
 async def serve(program: Program, settings: Settings) -> None:
     """Run the endpoint until it is told to leave, or nobody needs it."""
     from nsm_sdk.cli.roles import parts
 
-    tokens = parts.tokens("nse", settings)
-    dialer = parts.dialer(tokens, settings.dial_timeout)
-    registration = parts.Registration(
-        program,
-        dialer,
-        manager=settings.connect_to,
-        services=settings.service_names,
-        labels=with_client_info(settings.labels, program.machine),
-        payload=settings.payload,
-        register_services=settings.register_service,
-    )
-    secret = parts.kept_secret(settings.state)
-    role = parts.reported(build(settings, program.machine, program.stop, dialer, secret), program)
-    with ExitStack() as stack:
-        targets = settings.listen_on or (stack.enter_context(_temporary()),)
-        await parts.serve_registered(program, role, targets, registration, unregister=settings.unregister_itself)
-
-
-@contextmanager
-def _temporary() -> Iterator[Target]:
-    """A unix socket in a folder of its own, which goes with this program."""
-    from nsm_sdk.transport.sockets import short_folder
-
-    with TemporaryDirectory(prefix="nsm-nse-", dir=short_folder(), ignore_cleanup_errors=True) as folder:
-        # The folder is closed to others by default; the forwarder may be another user.
-        os.chmod(folder, 0o755)
-        yield Target("unix", f"{folder}/listen.on")
+    options = {"on_idle": program.stop, "drain": program.drain_time, "secret": parts.kept_secret(settings.state)}
+    await parts.serve_registered(program, endpoint(settings, program.machine, **options))

@@ -68,6 +68,7 @@ def build(
 async def serve(program: Program, settings: Settings) -> None:
     """Run the manager until it is told to leave."""
     from nsm_sdk.cli.roles import parts
+    from nsm_sdk.endpoint import public_url
 
     where = [target.url for target in settings.listen_on]
 
@@ -75,5 +76,5 @@ async def serve(program: Program, settings: Settings) -> None:
         where[:] = running.urls
 
     secret = parts.kept_secret(settings.state)
-    role = parts.reported(build(settings, program.machine, lambda: parts.public_url(where), secret), program)
+    role = parts.reported(build(settings, program.machine, lambda: public_url(where), secret), program)
     await parts.serve_until_stopped(program, role, settings.listen_on, begin=begin)

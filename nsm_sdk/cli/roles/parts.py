@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the roles' programs share when they run.
 
-Does:  identity, tokens, ways out, listeners; a registration that is kept for ever; a role served until the program is
+Does:  identity, tokens, ways out, listeners; a role served until the program is
        told to leave.
 Place: below the roles' modules; imported only when a role runs.
 State: none.
@@ -13,22 +13,17 @@ import contextlib
 import logging
 import os
 import secrets
-import socket
 import stat
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
-from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels, Selector, Target
-from nsm_sdk.chains import registrant
+from nsm_sdk.api import Connection, NetworkServiceEndpoint, Selector, Target
 from nsm_sdk.cli.report import Report, ReportOwn, ReportRegistry, entry_facts, facts
 from nsm_sdk.cli.roles.common import Common
-from nsm_sdk.core import NSE, Listen, Query, Role, Running, Secret, dice, find_all
+from nsm_sdk.core import NSE, Listen, Query, Role, Running, Secret, find_all
 from nsm_sdk.elements import Begin, Hub
-from nsm_sdk.errors import NsmError, pushback
+from nsm_sdk.endpoint import RegisteredRole
 from nsm_sdk.registry import Begin as BeginRegistration
 from nsm_sdk.registry import Heal
 from nsm_sdk.security import Insecure, TokenGenerator
@@ -38,20 +33,7 @@ if TYPE_CHECKING:
     from nsm_sdk.cli.program import Program
 
 logger = logging.getLogger("nsm_sdk.cli")
-
-FIRST_PAUSE = 0.05
-LAST_PAUSE = 2.0
-"""Pauses between tries, doubling from the first to the last; never more than 20 tries a second. Seconds."""
-REGISTER_TIME = 15.0
-"""Seconds of one try to register."""
-UNREGISTER_TIME = 3.0
 _SECRET_BYTES = 32
-
-
-def pause(failures: int, error: BaseException | None = None) -> float:
-    """Seconds until the next try, after that many failures in a row, counted from 1; longer where `error` says so."""
-    pause: float = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 32), LAST_PAUSE) * dice().uniform(1.0, 1.25)
-    return max(pause, pushback(error))
 
 
 def not_yet(name: str) -> None:
@@ -180,122 +162,17 @@ def connection_facts(conn: Connection) -> dict[str, Any]:
     return {**facts(conn), "state": state_name(conn.state)}
 
 
-class Registration:
-    """An endpoint that is kept registered for ever, with its services if those are wanted."""
-
-    def __init__(
-        self,
-        program: Program,
-        dial: Dialer,
-        *,
-        manager: str,
-        services: Sequence[str],
-        labels: Mapping[str, str],
-        payload: str = "",
-        register_services: bool = True,
-    ) -> None:
-        self._program = program
-        self._services = tuple(services)
-        self._labels = dict(labels)
-        self._payload = payload
-        self._register_services = register_services
-        name = program.settings.name
-        role = registrant(name, manager=manager, dial=dial, try_time=REGISTER_TIME)
-        assert role.nse is not None
-        role.nse = role.nse.insert_after(Heal, ReportOwn(program, NSE))
-        self.role = role
-        self._entry: NetworkServiceEndpoint | None = None
-
-    async def keep(self, running: Running, url: str) -> None:
-        """Register at `url`, trying for ever; refreshing and healing go on in the background."""
-        if self._register_services:
-            for name in self._services:
-                await self._until_done(name, partial(self._service, running, name))
-        await self._until_done(self._program.settings.name, partial(self._endpoint, running, url))
-
-    async def _until_done(self, what: str, attempt: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        failures = 0
-        while True:
-            try:
-                await attempt()
-            except Exception as error:
-                failures += 1
-                logger.warning("cannot register %s: %s", what, error)
-                await anyio.sleep(pause(failures, error))
-            else:
-                return
-
-    async def _service(self, running: Running, name: str) -> None:
-        assert running.bound.ns is not None
-        await running.bound.ns.register(running.call(), NetworkService(name=name, payload=self._payload))
-
-    async def _endpoint(self, running: Running, url: str) -> None:
-        assert running.bound.nse is not None
-        entry = NetworkServiceEndpoint(name=self._program.settings.name, url=url, network_service_names=self._services)
-        for name in self._services:
-            entry.network_service_labels[name].CopyFrom(NetworkServiceLabels(labels=self._labels))
-        self._entry = await running.bound.nse.register(running.call(), entry)
-
-    async def drop(self, running: Running) -> None:
-        """Unregister, within a short time; what cannot be told expires."""
-        if self._entry is None or running.bound.nse is None:
-            return
-        time = min(self._program.closing_time(), UNREGISTER_TIME)
-        try:
-            with anyio.fail_after(time):
-                await running.bound.nse.unregister(running.call(timeout=time), self._entry)
-        except (NsmError, TimeoutError) as error:
-            logger.warning("cannot unregister %s, it will expire: %s", self._program.settings.name, error)
-
-    def facts(self) -> list[Mapping[str, Any]]:
-        """What the admin socket says of it."""
-        return [] if self._entry is None else [entry_facts(self._entry)]
-
-
-async def serve_registered(
-    program: Program, role: Role, targets: Sequence[Target], registration: Registration, *, unregister: bool
-) -> None:
-    """Serve `role` and keep it registered until the program is told to leave."""
-    async with (
-        registration.role.serving(drain=0.1) as registering,
-        role.serving(listen=listeners(targets), drain=program.drain_time) as running,
-    ):
-        tell(program, running)
+async def serve_registered(program: Program, served: RegisteredRole) -> None:
+    """Serve what is registered in the background until the program is told to leave."""
+    reported(served.role, program)
+    if served.registrant is not None and served.registrant.nse is not None:
+        served.registrant.nse = served.registrant.nse.insert_after(Heal, ReportOwn(program, NSE))
+    async with served:
+        tell(program, served.running)
 
         async def registrations() -> Sequence[Mapping[str, Any]]:
-            return registration.facts()
+            return [] if served.registration is None else [entry_facts(served.registration)]
 
         program.registrations = registrations
-        program.ready(running.urls)
-        keeping = registering.runtime.spawn(
-            lambda: registration.keep(registering, public_url(running.urls[:1])), "register"
-        )
+        program.ready(served.running.urls)
         await program.stopped()
-        if unregister:
-            keeping.cancel()
-            await registration.drop(registering)
-        # What stands is left to expire, and what is under way is not undone: that would wait for a dead manager.
-        registering.kill()
-
-
-def public_url(urls: Sequence[str]) -> str:
-    """Of where a manager listens, what it tells other nodes: TCP before unix, a real address before "all of them"."""
-    tcp = [Target.parse(url) for url in urls if url.startswith("tcp:")]
-    if not tcp:
-        return urls[0]
-    return next((target.url for target in tcp if target.host not in ("", "0.0.0.0", "::")), "") or _own_url(tcp[0].port)
-
-
-def _own_url(port: int) -> str:
-    """This machine's address towards others, found without sending anything; the loopback address where it has none."""
-    for family, far, form in (
-        (socket.AF_INET, "192.0.2.1", "tcp://{}:{}"),
-        (socket.AF_INET6, "2001:db8::1", "tcp://[{}]:{}"),
-    ):
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((far, 9))
-                return form.format(probe.getsockname()[0], port)
-            except OSError:
-                continue
-    return f"tcp://127.0.0.1:{port}"
