@@ -21,7 +21,7 @@ from benchmarks.report import note, row
 from nsm_sdk.api import Connection, Mechanism
 from nsm_sdk.core import Role
 from nsm_sdk.errors import NsmError
-from nsm_sdk.mechanisms import FAR, NEAR, Desired, KernelDatapath, Link, Observed, Tag, desired, diff
+from nsm_sdk.mechanisms import CLIENT_SIDE, ENDPOINT_SIDE, Desired, KernelDatapath, Link, Observed, Tag, desired, diff
 from nsm_sdk.mechanisms.ports import Joint, Kernel, NewEnd
 from nsm_sdk.netlink import NetlinkThread, namespace_url, requests, temporary_namespace
 from nsm_sdk.netlink.kernel import NamespaceAdapter
@@ -60,7 +60,7 @@ class Raw:
         self.indexes = (1 << 20) + number, (1 << 21) + number
         wants = [
             desired(one.connection, mechanism, Tag(forwarder="raw", role=role, segment=one.segment, connection=one.id))
-            for role, mechanism in ((NEAR, one.near), (FAR, one.far))
+            for role, mechanism in ((CLIENT_SIDE, one.near), (ENDPOINT_SIDE, one.far))
         ]
         ends = [NewEnd(name=want.name, mac=want.mac, mtu=want.mtu) for want in wants]
         self.pair = [requests.pair(ends[0], self.indexes[0], ends[1], self.indexes[1], far_handle)]

@@ -18,13 +18,13 @@ from nsm_sdk.mechanisms.ports import Datapath, Joint, Kernel, LinkEvent, LinkWat
 from nsm_sdk.mechanisms.selection import MechanismPriority, Mechanisms
 from nsm_sdk.mechanisms.simulated import SimulatedDatapath
 from nsm_sdk.mechanisms.slots import FAR_MECHANISM, far_mechanism
-from nsm_sdk.mechanisms.tags import FAR, NEAR, Tag, parse_alias
+from nsm_sdk.mechanisms.tags import CLIENT_SIDE, ENDPOINT_SIDE, Tag, parse_alias
 from nsm_sdk.mechanisms.translate import TranslateMechanism
 
 __all__ = [
-    "FAR",
+    "CLIENT_SIDE",
+    "ENDPOINT_SIDE",
     "FAR_MECHANISM",
-    "NEAR",
     "OURS",
     "Address",
     "Datapath",

@@ -25,7 +25,7 @@ from nsm_sdk.mechanisms.ledger import Ledger, Record
 from nsm_sdk.mechanisms.model import Remove
 from nsm_sdk.mechanisms.ports import Joint, Kernel, Namespace, Netlink, NewEnd
 from nsm_sdk.mechanisms.side import Side, is_ours
-from nsm_sdk.mechanisms.tags import FAR, NEAR, Tag, parse_alias
+from nsm_sdk.mechanisms.tags import CLIENT_SIDE, ENDPOINT_SIDE, Tag, parse_alias
 
 logger = logging.getLogger("nsm_sdk.mechanisms")
 LAPSED_GRACE = 15.0
@@ -85,7 +85,7 @@ class KernelDatapath(Service):
         if record is None:
             return None
         self._claims(connection)
-        end = record.end(FAR)
+        end = record.end(ENDPOINT_SIDE)
         if end is None:
             return None
         return Mechanism(cls=LOCAL, type=KERNEL, parameters={"name": end.name, "inodeURL": end.url})
@@ -112,7 +112,7 @@ class KernelDatapath(Service):
 
         def work(kernel: Kernel) -> list[str]:
             # reading the connection is work too, and a hundred of them may come at once
-            near, far = (self._side(kernel, joint, role) for role in (NEAR, FAR))
+            near, far = (self._side(kernel, joint, role) for role in (CLIENT_SIDE, ENDPOINT_SIDE))
             record = Record(
                 connection=joint.id,
                 forwarder=self.name,
@@ -149,7 +149,7 @@ class KernelDatapath(Service):
     # everything below runs on the netlink thread
 
     def _side(self, kernel: Kernel, joint: Joint, role: str) -> Side:
-        mechanism = joint.near if role == NEAR else joint.far
+        mechanism = joint.near if role == CLIENT_SIDE else joint.far
         tag = Tag(forwarder=self.name, role=role, segment=joint.segment, connection=joint.id)
         want = desired(joint.connection, mechanism, tag)
         url = mechanism.parameters.get("inodeURL", "")
@@ -164,12 +164,12 @@ class KernelDatapath(Service):
         held = (
             Held(record.connection, end.place, end.url, record.until)
             for record in self._ledger.of(client)
-            if (end := record.end(NEAR)) is not None
+            if (end := record.end(CLIENT_SIDE)) is not None
         )
 
         def occupied(one: Held) -> bool:
             record = self._ledger.get(one.connection)
-            end = None if record is None else record.end(NEAR)
+            end = None if record is None else record.end(CLIENT_SIDE)
             return end is not None and kernel.occupied(*end.place)
 
         place = (near.id.dev, near.id.ino)
@@ -185,7 +185,7 @@ class KernelDatapath(Service):
             other = self._ledger.get(connection)
             if other is None or connection == record.connection:
                 continue
-            theirs_near, theirs_far = other.end(NEAR), other.end(FAR)
+            theirs_near, theirs_far = other.end(CLIENT_SIDE), other.end(ENDPOINT_SIDE)
             if theirs_near is None or theirs_far is None or theirs_far.place != far.place:
                 continue
             # Several clients may share the endpoint's own address, and nothing else.
@@ -359,7 +359,7 @@ class KernelDatapath(Service):
 
 
 def _near_url(record: Record) -> str:
-    end = record.end(NEAR)
+    end = record.end(CLIENT_SIDE)
     return "" if end is None else end.url
 
 

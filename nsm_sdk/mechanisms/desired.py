@@ -31,7 +31,7 @@ from nsm_sdk.mechanisms.model import (
     SetLink,
 )
 from nsm_sdk.mechanisms.parse import address, destination, ip_text, mac_text, masked, network, ports, protocol
-from nsm_sdk.mechanisms.tags import FAR, NEAR, Tag, derived_mac
+from nsm_sdk.mechanisms.tags import CLIENT_SIDE, ENDPOINT_SIDE, Tag, derived_mac
 
 RULE_PRIORITY = 10_000
 _MAX_POLICIES = 256
@@ -58,7 +58,7 @@ class Desired:
 def desired(conn: Connection, mechanism: Mechanism, tag: Tag) -> Desired:
     """The end of role `tag.role`, reached by `mechanism`. InvalidRequest for anything malformed in the message,
     FailedPrecondition for an MTU that IPv6 cannot have."""
-    near = tag.role == NEAR
+    near = tag.role == CLIENT_SIDE
     context = conn.context
     ip = context.ip_context
     name = mechanism.parameters.get("name", "")
@@ -78,7 +78,7 @@ def desired(conn: Connection, mechanism: Mechanism, tag: Tag) -> Desired:
         if text not in mine:
             neighbours[text] = Neighbour(text, mac_text(entry.hardware_address, "ip_neighbors"))
     if conn.payload in ("", "IP"):
-        peer = _mac(conn, FAR if near else NEAR, tag.connection)
+        peer = _mac(conn, ENDPOINT_SIDE if near else CLIENT_SIDE, tag.connection)
         for other in others:
             neighbours[other.ip] = Neighbour(other.ip, peer, permanent=True)
     if context.MTU and not _MIN_MTU <= context.MTU <= _MAX_MTU:
@@ -108,7 +108,7 @@ def desired(conn: Connection, mechanism: Mechanism, tag: Tag) -> Desired:
 
 def _mac(conn: Connection, role: str, connection: str) -> str:
     ethernet = conn.context.ethernet_context
-    given = ethernet.src_mac if role == NEAR else ethernet.dst_mac
+    given = ethernet.src_mac if role == CLIENT_SIDE else ethernet.dst_mac
     return mac_text(given, "ethernet_context") if given else derived_mac(role, connection)
 
 

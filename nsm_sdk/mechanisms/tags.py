@@ -15,9 +15,9 @@ import hashlib
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-NEAR = "server"
-FAR = "client"
-"""The roles of the two ends, by the words of the field: `server` faces the client, `client` faces the endpoint."""
+CLIENT_SIDE = "server"
+ENDPOINT_SIDE = "client"
+"""The roles of the ends, as aliases have them: to the client a forwarder is a server, to the endpoint a client."""
 
 _ALIAS_LIMIT = 255
 _PREFIX = "nsm"
@@ -77,7 +77,7 @@ class Tag:
 def parse_alias(alias: str) -> Tag | None:
     """The tag of an alias; None for an alias that is not of our making."""
     parts = alias.split(":")
-    if len(parts) != 5 or parts[0] != _PREFIX or parts[2] not in (NEAR, FAR):
+    if len(parts) != 5 or parts[0] != _PREFIX or parts[2] not in (CLIENT_SIDE, ENDPOINT_SIDE):
         return None
     forwarder, role, segment, connection = (unquote(part) for part in parts[1:])
     return Tag(forwarder=forwarder, role=role, segment=segment, connection=connection)

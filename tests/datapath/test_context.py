@@ -24,7 +24,7 @@ from pyroute2 import IPRoute
 from nsm_sdk.api import Route as RouteMessage
 from nsm_sdk.api import policy_route
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest
-from nsm_sdk.mechanisms import FAR, NEAR, Observed, Rule, Tag, desired, diff
+from nsm_sdk.mechanisms import CLIENT_SIDE, ENDPOINT_SIDE, Observed, Rule, Tag, desired, diff
 from nsm_sdk.mechanisms.desired import placed
 from nsm_sdk.mechanisms.model import Add
 from nsm_sdk.mechanisms.ports import Joint
@@ -196,11 +196,11 @@ class Pings:
 
 
 def is_as_wanted(world: World, wanted: Joint) -> None:
-    for space, mechanism, role in ((world.a, wanted.near, NEAR), (world.b, wanted.far, FAR)):
+    for space, mechanism, role in ((world.a, wanted.near, CLIENT_SIDE), (world.b, wanted.far, ENDPOINT_SIDE)):
         tag = Tag(forwarder="fwd", role=role, segment="nsc-1", connection="fwd-1")
         want = desired(wanted.connection, mechanism, tag)
         seen = world.see(space, want.name, tag.tables)
-        if role == FAR:
+        if role == ENDPOINT_SIDE:
             assert not seen.rules
         assert diff(placed(want, seen), seen) == []
 
@@ -325,7 +325,7 @@ async def test_rules_that_a_killed_forwarder_left_go_with_the_connection(world: 
     datapath = await world.datapath()
     await datapath.join(with_rules)
     await datapath.join(without)
-    tables = Tag(forwarder="fwd", role=NEAR, segment="nsc-1", connection="fwd-1").tables
+    tables = Tag(forwarder="fwd", role=CLIENT_SIDE, segment="nsc-1", connection="fwd-1").tables
     left = Rule(family=4, priority=10_001, table=tables[1], src="10.0.0.0", src_prefix=8)
     apply_to(world.a, "near-1", Add(left))
     fresh = await world.datapath()

@@ -16,7 +16,7 @@ import pytest
 from nsm_sdk.api import Route as RouteMessage
 from nsm_sdk.api import policy_route
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest
-from nsm_sdk.mechanisms import FAR, NEAR, Address, Neighbour, Route, Rule, Tag
+from nsm_sdk.mechanisms import CLIENT_SIDE, ENDPOINT_SIDE, Address, Neighbour, Route, Rule, Tag
 from nsm_sdk.mechanisms.model import Add
 from nsm_sdk.netlink import run_inside
 from tests.datapath.conftest import World, apply_to
@@ -24,7 +24,7 @@ from tests.datapath.conftest import World, apply_to
 pytestmark = pytest.mark.netns
 
 
-def tag(number: int, role: str = NEAR) -> Tag:
+def tag(number: int, role: str = CLIENT_SIDE) -> Tag:
     return Tag(forwarder="fwd", role=role, segment=f"nsc-{number}", connection=f"fwd-{number}")
 
 
@@ -41,7 +41,7 @@ async def test_links_carry_their_tags(world: World) -> None:
     await (await world.datapath()).join(world.joint(1))
     near, far = world.links(world.a)["near-1"], world.links(world.b)["far-1"]
     assert (near.alias, near.mac) == (tag(1).alias, tag(1).mac)
-    assert (far.alias, far.mac) == (tag(1, FAR).alias, tag(1, FAR).mac)
+    assert (far.alias, far.mac) == (tag(1, ENDPOINT_SIDE).alias, tag(1, ENDPOINT_SIDE).mac)
     assert (near.peer, far.peer) == (far.index, near.index)
     assert near.alias == "nsm:fwd:server:nsc-1:fwd-1"
 
@@ -77,8 +77,8 @@ async def test_mtu_routes_and_neighbours(world: World) -> None:
     }
     assert seen.neighbours >= {
         Neighbour("10.7.0.9", "02:00:00:00:00:09"),
-        Neighbour("172.16.1.0", tag(1, FAR).mac, permanent=True),
-        Neighbour("fd00:1::", tag(1, FAR).mac, permanent=True),
+        Neighbour("172.16.1.0", tag(1, ENDPOINT_SIDE).mac, permanent=True),
+        Neighbour("fd00:1::", tag(1, ENDPOINT_SIDE).mac, permanent=True),
     }
     assert world.ping(world.a, "172.16.1.1", "172.16.1.0", size=1400 - 28)
     assert not world.ping(world.a, "172.16.1.1", "172.16.1.0", size=1400, timeout=0.2)

@@ -15,7 +15,7 @@ import stat
 import pytest
 
 from nsm_sdk.api import Connection, policy_route
-from nsm_sdk.mechanisms import NEAR, Address, Tag
+from nsm_sdk.mechanisms import CLIENT_SIDE, Address, Tag
 from nsm_sdk.mechanisms.model import Add, Remove, SetLink
 from nsm_sdk.mechanisms.ports import NewEnd
 from nsm_sdk.netlink import KernelAdapter, namespace_url
@@ -170,7 +170,9 @@ async def test_without_its_records_it_adopts_by_tag(world: World) -> None:
 
 async def test_a_pair_without_its_alias_is_known_by_its_mac(world: World) -> None:
     """A forwarder that was killed between making a pair and naming it."""
-    near, far = (Tag(forwarder="fwd", role=role, segment="nsc-1", connection="fwd-1") for role in (NEAR, "client"))
+    near, far = (
+        Tag(forwarder="fwd", role=role, segment="nsc-1", connection="fwd-1") for role in (CLIENT_SIDE, "client")
+    )
     by_hand(world, NewEnd(name="near-1", mac=near.mac), NewEnd(name="far-1", mac=far.mac))
     index = world.links(world.a)["near-1"].index
     await (await world.datapath()).join(world.joint(1))
@@ -181,7 +183,7 @@ async def test_a_pair_without_its_alias_is_known_by_its_mac(world: World) -> Non
 
 async def test_a_leftover_of_the_same_client_makes_way(world: World) -> None:
     """The client is the same, the id at the forwarder is not: its records and its secret are gone."""
-    old = Tag(forwarder="fwd", role=NEAR, segment="nsc-1", connection="an-earlier-id")
+    old = Tag(forwarder="fwd", role=CLIENT_SIDE, segment="nsc-1", connection="an-earlier-id")
     by_hand(world, NewEnd(name="near-1", mac=old.mac), NewEnd(name="old-far", mac="02:00:00:00:00:01"), old.alias)
     await (await world.datapath()).join(world.joint(1))
     assert set(world.links(world.b)) == {"far-1"}
@@ -194,8 +196,8 @@ async def test_orphans_go_and_others_stay(world: World) -> None:
     joints[1].connection.context.ip_context.policies.append(policy_route(source="172.16.2.1"))
     for joint in joints:
         await first.join(joint)
-    made = Tag(forwarder="fwd", role=NEAR, segment="x", connection="by-hand")
-    foreign = Tag(forwarder="another", role=NEAR, segment="x", connection="by-hand")
+    made = Tag(forwarder="fwd", role=CLIENT_SIDE, segment="x", connection="by-hand")
+    foreign = Tag(forwarder="another", role=CLIENT_SIDE, segment="x", connection="by-hand")
     by_hand(world, NewEnd(name="hand", mac=made.mac), NewEnd(name="hand", mac="02:00:00:00:00:02"), made.alias)
     by_hand(world, NewEnd(name="other", mac=foreign.mac), NewEnd(name="other", mac="02:00:00:00:00:03"), foreign.alias)
     by_hand(world, NewEnd(name="plain", mac="02:00:00:00:00:04"), NewEnd(name="plain", mac="02:00:00:00:00:05"))
@@ -204,7 +206,7 @@ async def test_orphans_go_and_others_stay(world: World) -> None:
     assert sorted(await fresh.sweep()) == ["by-hand", "fwd-2"]
     assert set(world.links(world.a)) == {"near-1", "other", "plain"}
     assert set(world.links(world.b)) == {"far-1", "other", "plain"}
-    tables = Tag(forwarder="fwd", role=NEAR, segment="nsc-2", connection="fwd-2").tables
+    tables = Tag(forwarder="fwd", role=CLIENT_SIDE, segment="nsc-2", connection="fwd-2").tables
     assert not world.see(world.a, "near-1", tables).rules
     assert await fresh.sweep() == []
     assert list(fresh.ids()) == ["fwd-1"]
@@ -215,7 +217,7 @@ async def test_rules_of_an_orphan_whose_links_are_gone(world: World) -> None:
     joint.connection.context.ip_context.policies.append(policy_route(source="172.16.1.1"))
     await (await world.datapath()).join(joint)
     world.delete(world.a, "near-1")
-    tables = Tag(forwarder="fwd", role=NEAR, segment="nsc-1", connection="fwd-1").tables
+    tables = Tag(forwarder="fwd", role=CLIENT_SIDE, segment="nsc-1", connection="fwd-1").tables
     assert world.see(world.a, "", tables).rules
     fresh = await world.datapath()
     assert await fresh.sweep() == ["fwd-1"]
@@ -241,7 +243,7 @@ async def test_records_are_private_and_odd_files_are_left_alone(world: World) ->
 async def test_two_hundred_cycles_leave_nothing(world: World) -> None:
     datapath, joint = await world.datapath(), world.joint(1)
     joint.connection.context.ip_context.policies.append(policy_route(source="172.16.1.1"))
-    tables = Tag(forwarder="fwd", role=NEAR, segment="nsc-1", connection="fwd-1").tables
+    tables = Tag(forwarder="fwd", role=CLIENT_SIDE, segment="nsc-1", connection="fwd-1").tables
     await datapath.join(joint)
     await datapath.part(joint.connection)
     held = len(os.listdir("/proc/self/fd"))

@@ -21,7 +21,20 @@ from hypothesis import strategies as st
 from nsm_sdk.api import Connection, Mechanism, policy_route
 from nsm_sdk.api import Route as RouteMessage
 from nsm_sdk.errors import InvalidRequest
-from nsm_sdk.mechanisms import FAR, NEAR, Address, Desired, Link, Neighbour, Observed, Route, Rule, Tag, apply, desired
+from nsm_sdk.mechanisms import (
+    CLIENT_SIDE,
+    ENDPOINT_SIDE,
+    Address,
+    Desired,
+    Link,
+    Neighbour,
+    Observed,
+    Route,
+    Rule,
+    Tag,
+    apply,
+    desired,
+)
 from nsm_sdk.mechanisms.desired import diff, placed
 from nsm_sdk.mechanisms.model import MAIN_TABLE, Add, MakeLink, Remove
 
@@ -203,7 +216,7 @@ def test_nothing_there_begins_with_the_link(wanted: Desired) -> None:
     assert diff(wanted, Observed())[0] == MakeLink(name=wanted.name, mac=wanted.mac)
 
 
-def tag(role: str = NEAR, connection: str = "c") -> Tag:
+def tag(role: str = CLIENT_SIDE, connection: str = "c") -> Tag:
     return Tag(forwarder="f", role=role, segment="s", connection=connection)
 
 
@@ -240,7 +253,7 @@ def test_routes_of_either_side(
     src: list[str], dst: list[str], explicit: list[tuple[str, str]], expected: set[tuple[str, int, str]]
 ) -> None:
     near = desired(connection(src, dst, src_routes=explicit), KERNEL, tag())
-    far = desired(connection(dst, src, dst_routes=explicit), KERNEL, tag(FAR))
+    far = desired(connection(dst, src, dst_routes=explicit), KERNEL, tag(ENDPOINT_SIDE))
     for end in (near, far):
         assert {(one.dst, one.prefix, one.gateway) for one in end.routes} == expected
 
@@ -264,7 +277,7 @@ def test_an_ipv6_policy_without_routes_gets_an_ipv6_default() -> None:
 def test_the_far_side_gets_no_policies() -> None:
     conn = connection(["10.0.0.1"], ["10.0.0.2"])
     conn.context.ip_context.policies.append(policy_route(dst_port="53"))
-    assert not desired(conn, KERNEL, tag(FAR)).rules
+    assert not desired(conn, KERNEL, tag(ENDPOINT_SIDE)).rules
 
 
 def test_mac_addresses_that_the_connection_gives() -> None:
@@ -273,7 +286,9 @@ def test_mac_addresses_that_the_connection_gives() -> None:
     conn.context.ethernet_context.src_mac = "02-AA-00-00-00-01"
     assert desired(conn, KERNEL, tag()).mac == "02:aa:00:00:00:01"
     conn.context.ip_context.src_ip_addrs.append("10.0.0.1")
-    assert desired(conn, KERNEL, tag(FAR)).neighbours == (Neighbour("10.0.0.1", "02:aa:00:00:00:01", permanent=True),)
+    assert desired(conn, KERNEL, tag(ENDPOINT_SIDE)).neighbours == (
+        Neighbour("10.0.0.1", "02:aa:00:00:00:01", permanent=True),
+    )
 
 
 def _broken(**fields: Any) -> Connection:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nsm_sdk.api import Connection, Mechanism
 from nsm_sdk.core import Role
 from nsm_sdk.errors import FailedPrecondition
-from nsm_sdk.mechanisms import FAR, NEAR, KernelDatapath, Ledger, Record, RecordedEnd
+from nsm_sdk.mechanisms import CLIENT_SIDE, ENDPOINT_SIDE, KernelDatapath, Ledger, Record, RecordedEnd
 from nsm_sdk.mechanisms.model import SetLink
 from nsm_sdk.mechanisms.ports import Joint
 from nsm_sdk.netlink import FakeNetlink
@@ -29,7 +29,7 @@ A, B = "file:///run/netns/a", "file:///run/netns/b"
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 _ends = st.builds(
     RecordedEnd,
-    role=st.sampled_from([NEAR, FAR]),
+    role=st.sampled_from([CLIENT_SIDE, ENDPOINT_SIDE]),
     url=_texts,
     dev=st.integers(0, 100),
     ino=st.integers(0, 2**63),
@@ -66,7 +66,7 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
         Ledger(blocked / "state")
     ledger = Ledger(tmp_path / "state")
     (tmp_path / "state").rmdir()
-    end = RecordedEnd(role=NEAR, url="", dev=0, ino=0, name="", mac="", alias="")
+    end = RecordedEnd(role=CLIENT_SIDE, url="", dev=0, ino=0, name="", mac="", alias="")
     with pytest.raises(FailedPrecondition, match="NSM_STATE_DIR"):
         ledger.put(Record(connection="c", forwarder="f", ends=(end,)))
     assert ledger.get("c") is None

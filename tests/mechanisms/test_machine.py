@@ -22,8 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from nsm_sdk.api import Connection, Mechanism, Request, policy_route
 from nsm_sdk.core import Call, Chain, Next, Runtime
 from nsm_sdk.mechanisms import (
-    FAR,
-    NEAR,
+    CLIENT_SIDE,
+    ENDPOINT_SIDE,
     KernelDatapath,
     KernelForward,
     Mechanisms,
@@ -145,7 +145,7 @@ class Machine(RuleBasedStateMachine):
     def everything_is_as_it_should_be(self) -> None:
         for number, one in self.joined.items():
             if number not in self.damaged:
-                for role, mechanism in ((NEAR, one.near), (FAR, one.far)):
+                for role, mechanism in ((CLIENT_SIDE, one.near), (ENDPOINT_SIDE, one.far)):
                     tag = Tag(forwarder="f", role=role, segment=one.segment, connection=one.id)
                     want = desired(one.connection, mechanism, tag)
                     seen = see(self.spaces[mechanism.parameters["inodeURL"]], want.name, tag)
@@ -157,7 +157,7 @@ class Machine(RuleBasedStateMachine):
 
 def see(space: FakeNamespace, name: str, tag: Tag) -> Observed:
     link = space.link(name=name)
-    return space.observe(link.index if link is not None else 0, tag.tables if tag.role == NEAR else range(0))
+    return space.observe(link.index if link is not None else 0, tag.tables if tag.role == CLIENT_SIDE else range(0))
 
 
 Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -11,11 +11,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsm_sdk.mechanisms import FAR, NEAR, Tag, parse_alias
+from nsm_sdk.mechanisms import CLIENT_SIDE, ENDPOINT_SIDE, Tag, parse_alias
 from nsm_sdk.mechanisms.tags import TABLES, file_name
 
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
-_tags = st.builds(Tag, forwarder=_texts, role=st.sampled_from([NEAR, FAR]), segment=_texts, connection=_texts)
+_tags = st.builds(
+    Tag, forwarder=_texts, role=st.sampled_from([CLIENT_SIDE, ENDPOINT_SIDE]), segment=_texts, connection=_texts
+)
 
 
 @given(_tags)
@@ -51,6 +53,6 @@ def test_mac_tables_and_file_names(tag: Tag) -> None:
 
 
 def test_the_two_ends_differ() -> None:
-    near, far = (Tag(forwarder="f", role=role, segment="s", connection="c") for role in (NEAR, FAR))
+    near, far = (Tag(forwarder="f", role=role, segment="s", connection="c") for role in (CLIENT_SIDE, ENDPOINT_SIDE))
     assert near.mac != far.mac
     assert near.tables != far.tables

@@ -16,7 +16,7 @@ import pytest
 from nsm_sdk.api import Connection
 from nsm_sdk.errors import NsmError, Unavailable
 from nsm_sdk.lab import MEMORY, Cluster, Ground, LabClient, Mode, Node, ProgramHop
-from nsm_sdk.mechanisms import NEAR, Tag
+from nsm_sdk.mechanisms import CLIENT_SIDE, Tag
 from nsm_sdk.mechanisms.model import SetLink
 from nsm_sdk.netlink import KernelAdapter, namespace_path
 from nsm_sdk.testing import settled
@@ -127,7 +127,7 @@ def test_a_link_with_the_tag_of_a_forwarder_that_forgot_its_records_is_adopted(m
         conn = await refreshed(nsc, conn)
         assert await nsc.pod.links() == before
         segments = conn.path.path_segments
-        tag = Tag(forwarder=node.forwarder.name, role=NEAR, segment=segments[0].id, connection=segments[2].id)
+        tag = Tag(forwarder=node.forwarder.name, role=CLIENT_SIDE, segment=segments[0].id, connection=segments[2].id)
         assert before[0].alias == tag.alias
         await nsc.close(conn)
         assert await nsc.pod.links() == []

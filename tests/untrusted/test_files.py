@@ -28,7 +28,7 @@ from nsm_sdk.cli.admin import admin_socket
 from nsm_sdk.cli.journal import Journal
 from nsm_sdk.core import Role
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition
-from nsm_sdk.mechanisms import FAR, NEAR, Ledger, Record, RecordedEnd
+from nsm_sdk.mechanisms import CLIENT_SIDE, ENDPOINT_SIDE, Ledger, Record, RecordedEnd
 from nsm_sdk.mechanisms.tags import file_name
 from nsm_sdk.transport import listen
 
@@ -41,7 +41,7 @@ def mode(path: Path) -> int:
 def record(connection: str = "c") -> Record:
     ends = [
         RecordedEnd(role=role, url="file:///run/netns/x", dev=1, ino=2, name="n", mac="m", alias="a")
-        for role in (NEAR, FAR)
+        for role in (CLIENT_SIDE, ENDPOINT_SIDE)
     ]
     return Record(connection=connection, forwarder="fwd", ends=tuple(ends))
 
