@@ -15,7 +15,7 @@ from nsm_sdk.chains.nse import served
 from nsm_sdk.core import Chain, Dial, Element, Role, Service
 from nsm_sdk.elements import Connect, Follower, Hub, Watch
 from nsm_sdk.mechanisms import Datapath, KernelForward, Mechanisms, Offer, SimulatedDatapath, TranslateMechanism
-from nsm_sdk.registry import Candidates, Discover, RoundRobin
+from nsm_sdk.registry import Candidates, Discover
 from nsm_sdk.security import TokenSource
 
 
@@ -40,7 +40,6 @@ def forwarder(
         connection=served(
             name,
             Discover(Candidates(lambda: dial(manager))),
-            RoundRobin(),
             Mechanisms({KERNEL: Chain("kernel", *kernel)}, unasked=simulated),
             Connect(dial),
             tokens=tokens,

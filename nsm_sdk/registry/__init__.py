@@ -7,14 +7,14 @@ Place: above elements, below transport. `Begin`, `Connect`, `Refresh`, `Retry`, 
 State: none.
 """
 
-from nsm_sdk.registry.alternatives import Failures, Option, try_each
 from nsm_sdk.registry.begin import Begin
 from nsm_sdk.registry.candidates import Candidates, UpdateCandidates
 from nsm_sdk.registry.connect import Connect, registry_of
 from nsm_sdk.registry.defaults import DefaultPayload, NodeLabels, RegistrationTime
-from nsm_sdk.registry.discover import OFFER, USED, Discover, Offer, find_service
+from nsm_sdk.registry.discover import USED, Choose, Discover, RoundRobin, find_service
 from nsm_sdk.registry.discover_forwarder import FORWARDER, DiscoverForwarder
 from nsm_sdk.registry.expire import DEFAULT_LIFE, Expire
+from nsm_sdk.registry.failover import Option, RecentFailures, try_each
 from nsm_sdk.registry.interdomain import ByDomain, SwapIP, names_domain, unique_name
 from nsm_sdk.registry.keep_alive import Heal, Refresh, Retry
 from nsm_sdk.registry.local_bypass import LocalBypass
@@ -26,31 +26,29 @@ from nsm_sdk.registry.matching import (
     service_matches,
 )
 from nsm_sdk.registry.path import AuthPath, TokenSource, UpdatePath, parse_path
-from nsm_sdk.registry.round_robin import RoundRobin
 from nsm_sdk.registry.store import Memory, MemoryStore
 
 __all__ = [
     "DEFAULT_LIFE",
     "FORWARDER",
-    "OFFER",
     "USED",
     "AuthPath",
     "Begin",
     "ByDomain",
     "Candidates",
+    "Choose",
     "Connect",
     "DefaultPayload",
     "Discover",
     "DiscoverForwarder",
     "Expire",
-    "Failures",
     "Heal",
     "LocalBypass",
     "Memory",
     "MemoryStore",
     "NodeLabels",
-    "Offer",
     "Option",
+    "RecentFailures",
     "Refresh",
     "RegistrationTime",
     "Retry",

@@ -1,61 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which endpoints may take a connection.
 
-Does:  finds the endpoint that the request names, or those that the service's matches leave for the client's labels.
-       `RoundRobin` chooses from what it finds; where one is named, `call.url` points to it.
-Place: a forwarder or a manager proxy, below `Begin`, above `RoundRobin`.
-State: `USED`: name and address of the endpoint in use; a refresh finds it also while the registry does not list it.
+`Discover` finds the endpoint that a request names, or those that the service's matches leave, and tries one after the
+other in the order that `choose` gives; where one is named, `call.url` points to it. It stands in a forwarder or a
+manager proxy, below `Begin`, and keeps name and address of the endpoint in use (`USED`): a refresh finds it also while
+the registry does not list it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Protocol
 
-from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Request
+from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Request, State
 from nsm_sdk.api.limits import MOST_ITEMS
 from nsm_sdk.core import Call, Element, Next, Slot
 from nsm_sdk.errors import InvalidRequest, NoCandidate, NsmError
-from nsm_sdk.registry.alternatives import Ask, Option
 from nsm_sdk.registry.candidates import Candidates
+from nsm_sdk.registry.failover import Option, RecentFailures, try_each
 from nsm_sdk.registry.matching import select_endpoints, why_not
 
 logger = logging.getLogger("nsm_sdk.registry")
 
-QUICK = 1.0
+QUICK_LOOKUP = 1.0
 """Seconds for a look-up that has an answer to fall back to."""
 _LISTED = 8
 """Candidates that an error tells about."""
+_MAX_SERVICES = 4096
+"""Services whose turn is remembered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a service leaves to choose from. An endpoint may be there twice: it is chosen twice as often."""
-
-    service: str
-    options: tuple[Option, ...]
-    ask: Ask | None = None
-    """What there is by now, by a plain Find."""
-
-
-OFFER = Slot[Offer]("endpoints to choose from")
-"""Set for the time of one request."""
 USED = Slot[Option]("endpoint in use")
-"""Set by whoever has chosen, until the close."""
+"""Set once an endpoint has taken the connection, until the close."""
+
+
+class Choose(Protocol):
+    """How `Discover` chooses among the endpoints that fit."""
+
+    def order(self, service: str, options: Sequence[Option]) -> Sequence[Option]:
+        """The options in the order in which they are tried. One may be there twice: it is chosen twice as often."""
+        ...
+
+
+class RoundRobin:
+    """Begins with another endpoint each time."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, int] = {}
+
+    def order(self, service: str, options: Sequence[Option]) -> Sequence[Option]:
+        """The options, rotated by one more each time that a service is asked for."""
+        if len(self._turns) >= _MAX_SERVICES:
+            self._turns.clear()
+        turn = self._turns.get(service, 0)
+        self._turns[service] = turn + 1
+        turn %= len(options)
+        return (*options[turn:], *options[:turn])
 
 
 class Discover(Element):
-    """Find endpoints in `candidates`. NoCandidate when none fits, Unavailable while the registry cannot be reached.
+    """Finds the endpoint that the request names, or one of those that the service's matches leave for the client's
+    labels.
 
-    A `call.url` that is set already is left alone.
+    `candidates`: what is registered. `choose`: the order in which endpoints are tried until one takes the connection;
+    `RoundRobin()` unless given. Those that failed lately come last, and last of all the one that a client wants to get
+    away from. A connection that lives at one of them keeps to it.
+
+    NoCandidate when none fits, Unavailable while the registry cannot be reached, the error of the last one tried when
+    all fail. A `call.url` that is set already is left alone.
     """
 
-    offer = OFFER
     used = USED
 
-    def __init__(self, candidates: Candidates) -> None:
+    def __init__(self, candidates: Candidates, *, choose: Choose | None = None) -> None:
         self.candidates = candidates
+        self.choose: Choose = RoundRobin() if choose is None else choose
+        self._failures = RecentFailures()
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         if call.url:
@@ -74,12 +95,27 @@ class Discover(Element):
         async def ask(call: Call) -> Sequence[Option]:
             return await self._present(call, labels, service)
 
-        OFFER.set(call, Offer(service.name, await self._options(call, conn, service), ask))
+        options = await self._options(call, conn, service)
         conn.payload = service.payload
-        try:
-            return await next.request(call, request)
-        finally:
-            OFFER.pop(call)
+        order = self._order(call, conn, self.choose.order(service.name, options))
+        if not order:
+            raise NoCandidate(
+                f"none of {len(options)} endpoints of network service {service.name!r} was chosen",
+                hint=f"{type(self.choose).__name__} chooses among them; trying again may help",
+            )
+        used, answer = await try_each(
+            call, request, next, order, self._failures, f"endpoint of {service.name!r}", _name_endpoint, ask
+        )
+        USED.set(call, used)
+        return answer
+
+    def _order(self, call: Call, conn: Connection, options: Sequence[Option]) -> list[Option]:
+        before = _hops_before(conn)
+        if conn.state == State.RESELECT_REQUESTED:
+            return self._failures.order(options, call.runtime.clock.now(), before)
+        order = self._failures.order(options, call.runtime.clock.now())
+        # The connection lives at one of them, also where this hop was restarted: no other is tried.
+        return [option for option in order if option.name in before][:1] or order
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
         used = USED.pop(call)
@@ -105,7 +141,7 @@ class Discover(Element):
         return found.url
 
     async def _quick_url(self, call: Call, conn: Connection) -> str:
-        quick = Call(call.runtime, deadline=call.runtime.clock.now() + min(2 * QUICK, call.remaining() / 2))
+        quick = Call(call.runtime, deadline=call.runtime.clock.now() + min(2 * QUICK_LOOKUP, call.remaining() / 2))
         try:
             found = await self.candidates.endpoint(quick, conn.network_service_endpoint_name, conn.network_service)
         except NsmError:
@@ -131,7 +167,7 @@ class Discover(Element):
 
     async def _present(self, call: Call, labels: Mapping[str, str], service: NetworkService) -> Sequence[Option]:
         """The options as the registry has them now; none where it cannot say quickly."""
-        quick = Call(call.runtime, deadline=call.runtime.clock.now() + min(2 * QUICK, call.remaining() / 2))
+        quick = Call(call.runtime, deadline=call.runtime.clock.now() + min(2 * QUICK_LOOKUP, call.remaining() / 2))
 
         def pick(endpoints: Sequence[NetworkServiceEndpoint]) -> tuple[Option, ...] | None:
             return _fitting(labels, service, endpoints)
@@ -140,6 +176,15 @@ class Discover(Element):
             return await self.candidates.endpoints(quick, _offered_by(service), pick, plain=True) or ()
         except NsmError:
             return ()
+
+
+def _name_endpoint(conn: Connection, option: Option) -> None:
+    conn.network_service_endpoint_name = option.name
+
+
+def _hops_before(conn: Connection) -> list[str]:
+    """Names of the hops behind us that a connection went through before: its endpoint is among them."""
+    return [hop.name for hop in conn.path.path_segments[conn.path.index + 1 :]]
 
 
 def _offered_by(service: NetworkService) -> NetworkServiceEndpoint:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Request, State
 from nsm_sdk.core import Call, Element, Next, Slot
 from nsm_sdk.errors import AlreadyExists, NoCandidate, NsmError
-from nsm_sdk.registry.alternatives import Failures, Option, try_each
 from nsm_sdk.registry.candidates import Candidates
-from nsm_sdk.registry.discover import QUICK, find_service
+from nsm_sdk.registry.discover import QUICK_LOOKUP, find_service
+from nsm_sdk.registry.failover import Option, RecentFailures, try_each
 from nsm_sdk.registry.matching import POINT_TO_POINT, applicable, labels_for, select_forwarders
 
 FORWARDER = "forwarder"
@@ -38,7 +38,7 @@ class DiscoverForwarder(Element):
         self.candidates = candidates
         self.service = service
         self.manager = manager
-        self._failures = Failures()
+        self._failures = RecentFailures()
         self._asked: NetworkServiceEndpoint | None = None
         self._used = Slot[Option]("forwarder in use")
 
@@ -56,16 +56,16 @@ class DiscoverForwarder(Element):
         options = await self._options(call, conn, service)
         before = _next_hop(conn)
         if anew:
-            order = self._failures.last(options, call.runtime.clock.now(), [before])
+            order = self._failures.order(options, call.runtime.clock.now(), [before])
         else:
-            order = self._failures.last(options, call.runtime.clock.now())
+            order = self._failures.order(options, call.runtime.clock.now())
             # A manager that was restarted finds in the path whom it had chosen, and keeps to it as it would have: what
             # lives there must not be closed because something further on fails.
             order = [option for option in order if option.name == before] or order
         labels = dict(conn.labels)
 
         async def ask(call: Call) -> Sequence[Option]:
-            quick = Call(call.runtime, deadline=call.runtime.clock.now() + min(2 * QUICK, call.remaining() / 2))
+            quick = Call(call.runtime, deadline=call.runtime.clock.now() + min(2 * QUICK_LOOKUP, call.remaining() / 2))
             try:
                 return await self._look(quick, labels, service, plain=True) or ()
             except NsmError:
@@ -95,7 +95,7 @@ class DiscoverForwarder(Element):
 
     async def _quick_url(self, call: Call, name: str) -> str:
         """The forwarder's present address; empty if it is not listed, or nobody can tell quickly."""
-        quick = Call(call.runtime, deadline=call.runtime.clock.now() + min(2 * QUICK, call.remaining() / 2))
+        quick = Call(call.runtime, deadline=call.runtime.clock.now() + min(2 * QUICK_LOOKUP, call.remaining() / 2))
 
         def pick(forwarders: Sequence[NetworkServiceEndpoint]) -> str | None:
             return next((one.url for one in forwarders if one.name == name and one.url), None)

@@ -27,7 +27,6 @@ from nsm_sdk.registry import (
     LocalBypass,
     Memory,
     MemoryStore,
-    RoundRobin,
     UpdateCandidates,
 )
 from nsm_sdk.testing import Rig, rig, sample_request, virtual_time
@@ -148,7 +147,7 @@ async def test_a_registration_that_failed_is_not_known() -> None:
     store.put(nse("nse-1", "service-1", url="tcp://nse-1:1"))
     candidates = Candidates(Bound(nse=Chain("nse", Deaf(), Memory(NSE, store)).bind(registry_end())))
     chain = Chain("nse", Begin(NSE), UpdateCandidates(NSE, candidates), Refuse()).bind(registry_end())
-    async with rig(Discover(candidates), RoundRobin(), Hosts()) as bench:
+    async with rig(Discover(candidates), Hosts()) as bench:
         call = Call(bench.runtime, deadline=5)
         query = NetworkServiceEndpoint(network_service_names=["service-1"])
         assert await candidates.endpoints(call, query, len) == 1
@@ -180,7 +179,7 @@ async def test_an_endpoint_that_moved_is_found_by_a_forwarder_that_has_not_heard
         nse=Chain("nse", Deaf(), Memory(NSE, store)).bind(registry_end()),
     )
     hosts = Hosts()
-    async with rig(Discover(Candidates(registry)), RoundRobin(), hosts) as bench:
+    async with rig(Discover(Candidates(registry)), hosts) as bench:
         await bench.request(sample_request("c0"), timeout=5)
         hosts.behave["tcp://nse-1:1"] = failing(NotReached("nobody answers"))
         store.put(nse("nse-1", "service-1", url="tcp://nse-1:2"))

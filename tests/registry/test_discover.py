@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,9 +31,9 @@ from nsm_sdk.errors import (
     ProgrammingError,
     Unavailable,
 )
-from nsm_sdk.registry import Candidates, Discover, DiscoverForwarder, Failures, Option, RoundRobin
-from nsm_sdk.registry.alternatives import share
+from nsm_sdk.registry import Candidates, Discover, DiscoverForwarder, Option, RecentFailures
 from nsm_sdk.registry.candidates import IDLE
+from nsm_sdk.registry.failover import share
 from nsm_sdk.testing import Rig, VirtualClock, rig, sample_request, settled, virtual_time
 from tests.registry.test_store import nse
 from tests.registry.world import Hosts, World, failing
@@ -70,7 +70,7 @@ async def forwarder(registry: World, **settings: Any) -> AsyncGenerator[tuple[Ri
     """A forwarder's way to an endpoint."""
     hosts = Hosts()
     candidates = Candidates(registry.bound(), **settings)
-    async with rig(Discover(candidates), RoundRobin(), hosts) as bench:
+    async with rig(Discover(candidates), hosts) as bench:
         yield bench, hosts, candidates
 
 
@@ -104,6 +104,27 @@ async def test_endpoints_take_turns() -> None:
         for number in range(6):
             await bench.request(sample_request(f"connection-{number}"))
         assert sorted(hosts.urls) == ["tcp://nse-1:1"] * 3 + ["tcp://nse-2:1"] * 3
+
+
+@virtual_time
+async def test_the_order_may_be_given() -> None:
+    class Backwards:
+        without = ""
+
+        def order(self, service: str, options: Sequence[Option]) -> Sequence[Option]:
+            assert service == "service-1"
+            return [option for option in reversed(options) if self.without not in option.name]
+
+    choose, hosts = Backwards(), Hosts()
+    choose.without = "none"
+    async with rig(Discover(Candidates(two().bound()), choose=choose), hosts) as bench:
+        for number in range(2):
+            await bench.request(sample_request(f"connection-{number}"))
+        assert hosts.urls == ["tcp://nse-2:1"] * 2
+        choose.without = "nse"
+        with pytest.raises(NoCandidate, match="none of 2 endpoints") as caught:
+            await bench.request(sample_request("connection-3"))
+        assert "Backwards" in caught.value.hint
 
 
 @virtual_time
@@ -489,9 +510,9 @@ async def test_an_entry_that_goes_between_find_and_watch_is_found_out() -> None:
 async def test_a_dialled_registry_and_none() -> None:
     registry = two()
     hosts = Hosts()
-    async with rig(Discover(Candidates(registry.bound)), RoundRobin(), hosts) as bench:
+    async with rig(Discover(Candidates(registry.bound)), hosts) as bench:
         await bench.request()
-    async with rig(Discover(Candidates(Bound())), RoundRobin(), hosts) as bench:
+    async with rig(Discover(Candidates(Bound())), hosts) as bench:
         with pytest.raises(Unavailable, match="no registry of network services"):
             await bench.request()
     loose = Candidates(registry.bound())
@@ -605,15 +626,15 @@ async def test_no_forwarder() -> None:
 
 
 def test_failures_are_forgotten() -> None:
-    failures = Failures()
+    failures = RecentFailures()
     a, b, c = (Option(name, f"tcp://{name}:1") for name in "abc")
     failures.add("a", 0)
-    assert failures.last([a, b, a, c], 1) == [b, c, a]
-    assert failures.last([a, b, c], 1, avoid=["b"]) == [c, a, b]
-    assert failures.last([a, b, c], 61) == [a, b, c]
+    assert failures.order([a, b, a, c], 1) == [b, c, a]
+    assert failures.order([a, b, c], 1, avoid=["b"]) == [c, a, b]
+    assert failures.order([a, b, c], 61) == [a, b, c]
     failures.add("b", 61)
     failures.forgive("b")
-    assert failures.last([a, b, c], 61) == [a, b, c]
+    assert failures.order([a, b, c], 61) == [a, b, c]
     for number in range(5000):
         failures.add(str(number), 0)
     assert len(failures._when) <= 4096

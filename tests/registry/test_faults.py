@@ -14,7 +14,7 @@ from typing import Any
 
 from nsm_sdk.api import NetworkService
 from nsm_sdk.core import Query, Running, find_all
-from nsm_sdk.registry import Begin, Candidates, Discover, LocalBypass, Memory, RoundRobin
+from nsm_sdk.registry import Begin, Candidates, Discover, LocalBypass, Memory
 from nsm_sdk.testing import Faults, VirtualClock, explore, rig, settled
 from nsm_sdk.transport import Dialer, listen
 from tests.registry.chains import manager_role, registrar_role, registry_role
@@ -93,7 +93,7 @@ def test_a_choice_that_breaks_anywhere() -> None:
             dialer = Dialer()
             hosts = Hosts()
             candidates = Candidates(lambda: dialer(REGISTRY))
-            async with rig(Discover(candidates), RoundRobin(), hosts, observe=faults) as bench:
+            async with rig(Discover(candidates), hosts, observe=faults) as bench:
                 await faults.run(bench.request(timeout=10))
                 # Above Begin an answer is lost to the caller alone, who then closes what it asked for.
                 await bench.close()

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trying one after the other.
+"""Failover among candidates: one after the other, and which failed lately.
 
 Does:  sends a request to one candidate after the other until one succeeds, to all but the last as a copy. Each gets a
        share of the time that is left, so that one which hangs leaves the next a chance. What a failed try has built is
        closed below before the next. Remembers for a while which ones failed, so that they are tried last.
 Place: the elements that choose.
-State: `Failures`: when each name failed last.
+State: `RecentFailures`: when each name failed last.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ logger = logging.getLogger("nsm_sdk.registry")
 SHARES = 3
 """A candidate gets one of so many parts of the time that is left, or of as many as there are candidates, if fewer; the
 last one gets all."""
-LONGEST = 15.0
+MAX_SHARED = 15.0
 """Seconds to share out at most, so that a caller without a deadline comes to the next one, too."""
 UNDO_TIME = 2.0
 """Seconds for closing below after a try that failed, at most."""
@@ -46,30 +46,30 @@ UNDO_SLOW_SHARE = 0.05
 """The same where the candidate did not answer in its time: it is told once more, later and in the background."""
 REMEMBERED = 60.0
 """Seconds for which a failure counts."""
-_MOST = 4096
+_MAX_NAMES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """Somebody who may take the connection."""
+    """A candidate that may take the connection."""
 
     name: str
     url: str
 
 
 Ask: TypeAlias = Callable[[Call], Awaitable[Sequence[Option]]]
-"""Who may take a connection by now, as the registry itself says; empty where it cannot be asked."""
+"""The candidates of this moment, as the registry itself says; empty where it cannot be asked."""
 
 
-class Failures:
-    """Who failed lately."""
+class RecentFailures:
+    """Which candidates failed lately."""
 
     def __init__(self) -> None:
         self._when: dict[str, float] = {}
 
     def add(self, name: str, now: float) -> None:
         """`name` failed at `now`."""
-        if len(self._when) >= _MOST:
+        if len(self._when) >= _MAX_NAMES:
             self._when.clear()
         self._when[name] = now
 
@@ -77,8 +77,9 @@ class Failures:
         """`name` works."""
         self._when.pop(name, None)
 
-    def last(self, options: Iterable[Option], now: float, avoid: Iterable[str] = ()) -> list[Option]:
-        """The options, each name once, in the same order but for those that failed lately, and then those to avoid."""
+    def order(self, options: Iterable[Option], now: float, avoid: Iterable[str] = ()) -> list[Option]:
+        """Options without duplicate names, in stable order: healthy ones first, then those that failed lately, then
+        those in `avoid`."""
         options = list(options)
         if len(options) < 2:
             return options
@@ -102,19 +103,19 @@ async def try_each(
     request: Request,
     next: Next,
     options: Sequence[Option],
-    failures: Failures,
+    failures: RecentFailures,
     what: str,
     edit: Callable[[Connection, Option], None] = lambda conn, option: None,
     ask: Ask | None = None,
     final: tuple[type[NsmError], ...] = (),
 ) -> tuple[Option, Connection]:
-    """Who took the connection, and the answer. `edit` changes the copy that one option gets; `final` are errors that
-    another option cannot change.
+    """The option that took the connection, and the answer. `edit` changes the copy that one option gets; `final` are
+    errors that another option cannot change.
 
     When one cannot be reached `ask` gives the options as they are by now: it may have moved, or others have come.
 
     The error of the only option as it is; else one that lists all, with the status of the last. A request that one
-    calls invalid is offered to nobody else.
+    calls invalid is offered to no other.
     """
     errors: list[tuple[Option, Exception]] = []
     clock = call.runtime.clock
@@ -135,7 +136,7 @@ async def try_each(
             with narrowed(call, share(call.remaining(), len(options) - number + 1)):
                 answer = await next.request(call, attempt)
         except (InvalidRequest, ProgrammingError):
-            raise  # nobody else could do better
+            raise  # no other could do better
         except final:
             raise
         except (NsmError, TimeoutError) as error:
@@ -149,7 +150,7 @@ async def try_each(
                 there, ask = await ask(call), None
                 options += [one for one in there if one not in options]
         except BaseException:
-            # Cancelled while it was not answering: somebody else may be quicker next time.
+            # Cancelled while it was not answering: another may be quicker next time.
             failures.add(option.name, clock.now())
             raise
         else:
@@ -160,7 +161,7 @@ async def try_each(
 
 def share(remaining: float, candidates: int) -> float:
     """Seconds that the first of so many candidates gets of the time that remains."""
-    return math.inf if candidates < 2 else min(remaining, LONGEST) / min(candidates, SHARES)
+    return math.inf if candidates < 2 else min(remaining, MAX_SHARED) / min(candidates, SHARES)
 
 
 async def _close_below(call: Call, next: Next, failed: Option, why: Exception, conn: Connection) -> None:
@@ -169,7 +170,7 @@ async def _close_below(call: Call, next: Next, failed: Option, why: Exception, c
     closing.CopyFrom(conn)
     call.url = failed.url
     slow = isinstance(why, (TimeoutError, DeadlineExceeded))
-    seconds = min(UNDO_TIME, min(call.remaining(), LONGEST) * (UNDO_SLOW_SHARE if slow else UNDO_SHARE))
+    seconds = min(UNDO_TIME, min(call.remaining(), MAX_SHARED) * (UNDO_SLOW_SHARE if slow else UNDO_SHARE))
     outer, call.deadline = call.deadline, min(call.deadline, call.runtime.clock.now() + seconds)
     try:
         with cleanup_time(seconds):
