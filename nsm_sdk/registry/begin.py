@@ -68,6 +68,13 @@ UNDO_TIME = 2.0
 """Seconds for undoing a first registration that failed, or finishing an unregistration that was cut off."""
 
 
+def taken_over(entry: NetworkService | NetworkServiceEndpoint, stored: NetworkService | NetworkServiceEndpoint) -> bool:
+    """Whether the name of `entry` belongs to an endpoint with another address by now, as `stored` has it."""
+    if not isinstance(entry, NetworkServiceEndpoint) or not isinstance(stored, NetworkServiceEndpoint):
+        return False
+    return bool(entry.url and stored.url and entry.url != stored.url)
+
+
 MOST = 262_144
 """Upper bound of the names in one registry: peers create them, and each takes memory."""
 MOST_BYTES = 256 << 20
@@ -144,6 +151,9 @@ class Begin(RegistryElement[E]):
                 return
             call.state, call.events = record.state, record.events
             stored = record.entry()
+            if call.cause is Cause.CALL and taken_over(entry, stored):
+                logger.info("%s: %r is not unregistered: another endpoint has the name", call.runtime.name, name)
+                return
             if entry.path_ids:
                 stored.path_ids[:] = entry.path_ids
             await record.next.unregister(call, stored)

@@ -9,12 +9,16 @@ State: the first registration's time, per name.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from nsm_sdk.api import NetworkService, NetworkServiceEndpoint, Timestamp
 from nsm_sdk.api.path import timestamp
 from nsm_sdk.core import Call, RegistryElement, RegistryNext, Slot
 from nsm_sdk.registry.begin import Begin
+from nsm_sdk.registry.path import ENDPOINT_URL_KEY
+
+logger = logging.getLogger("nsm_sdk.registry")
 
 
 class DefaultPayload(RegistryElement[NetworkService]):
@@ -30,12 +34,15 @@ class DefaultPayload(RegistryElement[NetworkService]):
 
 
 class RegistrationTime(RegistryElement[NetworkServiceEndpoint]):
-    """The time of the first registration: as given or now, and the same ever after until it is unregistered."""
+    """The time of the first registration: as given or now, and the same ever after until it is unregistered.
+
+    Says at WARNING when another endpoint takes over a name."""
 
     needs = (Begin,)
 
     def __init__(self) -> None:
         self._since = Slot[Timestamp]("first registration")
+        self._url = Slot[str]("where the endpoint listens")
 
     async def register(
         self, call: Call, entry: NetworkServiceEndpoint, next: RegistryNext[NetworkServiceEndpoint]
@@ -47,12 +54,26 @@ class RegistrationTime(RegistryElement[NetworkServiceEndpoint]):
                 since.CopyFrom(entry.initial_registration_time)
             self._since.set(call, since)
         entry.initial_registration_time.CopyFrom(since)
-        return await next.register(call, entry)
+        url = call.onward.get(ENDPOINT_URL_KEY) or call.metadata.get(ENDPOINT_URL_KEY) or entry.url
+        registered = await next.register(call, entry)
+        before = self._url.get(call)
+        if before is not None and before != url:
+            logger.warning(
+                "%s: endpoint %r at %.200s takes over the name from the one at %.200s; "
+                "if both live, give each a name of its own (NSM_NAME)",
+                call.runtime.name,
+                entry.name,
+                url,
+                before,
+            )
+        self._url.set(call, url)
+        return registered
 
     async def unregister(
         self, call: Call, entry: NetworkServiceEndpoint, next: RegistryNext[NetworkServiceEndpoint]
     ) -> None:
         self._since.pop(call)
+        self._url.pop(call)
         await next.unregister(call, entry)
 
 

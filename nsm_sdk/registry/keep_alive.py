@@ -19,6 +19,7 @@ from nsm_sdk.api.path import timestamp
 from nsm_sdk.core import (
     Backoff,
     Call,
+    Cause,
     E,
     Events,
     Found,
@@ -131,7 +132,8 @@ class Heal(RegistryElement[E]):
     """Registers again what the manager or the registry has lost, with growing pauses, for ever.
 
     It watches each name that was registered: a stream that breaks, or says that the name is gone though it was not
-    unregistered here, means that it is lost. Stands below `Begin` and `Retry`, above `Refresh`.
+    unregistered here, means that it is lost. Another endpoint that takes over the name keeps it: one warning, and
+    silence until the name is free again. Stands below `Begin` and `Retry`, above `Refresh`.
     """
 
     needs = (Begin,)
@@ -139,30 +141,40 @@ class Heal(RegistryElement[E]):
 
     def __init__(self, kind: Kind[E]) -> None:
         self._kind = kind
-        self._watch = Slot[anyio.CancelScope]("watch of the own registration")
+        self._watch = Slot[_Own]("watch of the own registration")
 
     async def register(self, call: Call, entry: E, next: RegistryNext[E]) -> E:
-        name = entry.name
+        name, own = entry.name, self._watch.get(call)
+        if own is not None and own.lost:
+            if call.cause is Cause.REFRESH:
+                return entry
+            own.lost = ""
+        came = _url(entry)
         registered = await next.register(call, entry)
-        if self._watch.get(call) is None:
-            runtime, events = call.runtime, call.events
-            scope = runtime.spawn(lambda: self._follow(runtime, events, name, next), f"watch own {self._kind.label}")
-            self._watch.set(call, scope)
+        if own is None:
+            own = self._watch.set(call, _Own())
+            following, runtime, events = own, call.runtime, call.events
+            own.scope = runtime.spawn(
+                lambda: self._follow(runtime, events, name, next, following), f"watch own {self._kind.label}"
+            )
+        own.urls |= {came, _url(registered)}
         return registered
 
     async def unregister(self, call: Call, entry: E, next: RegistryNext[E]) -> None:
-        scope = self._watch.pop(call)
-        if scope is not None:
-            scope.cancel()
+        own = self._watch.pop(call)
+        if own is not None and own.scope is not None:
+            own.scope.cancel()
+        if own is not None and own.lost:
+            return  # the entry of that name is another's
         await next.unregister(call, entry)
 
-    async def _follow(self, runtime: Runtime, events: Events, name: str, next: RegistryNext[E]) -> None:
+    async def _follow(self, runtime: Runtime, events: Events, name: str, next: RegistryNext[E], own: _Own) -> None:
         failures = 0
         patience = FIRST_PATIENCE
         while True:
             began = runtime.clock.now()
             try:
-                told = await self._until_lost(Call(runtime), name, next, patience)
+                told = await self._until_lost(Call(runtime), name, next, patience, own)
                 patience = FIRST_PATIENCE if told else min(2 * patience, LAST_PATIENCE)
             except (PermissionDenied, Unimplemented, InvalidRequest) as error:
                 logger.info("%s: cannot watch %s %r: %s", runtime.name, self._kind.label, name, error)
@@ -176,11 +188,13 @@ class Heal(RegistryElement[E]):
                 pause = HEAL_PAUSES.pause(failures, runtime.dice)
                 failures += 1
                 await anyio.sleep(pause)
+                if own.lost:
+                    break
                 outcome = await _again(events)
             if outcome is Outcome.SKIPPED:
                 return
 
-    async def _until_lost(self, call: Call, name: str, next: RegistryNext[E], patience: float) -> bool:
+    async def _until_lost(self, call: Call, name: str, next: RegistryNext[E], patience: float, own: _Own) -> bool:
         """Return when the entry is lost; whether it was seen before.
 
         A registry that was restarted between the registration and the watch tells nothing: its silence counts, too.
@@ -191,11 +205,48 @@ class Heal(RegistryElement[E]):
             with anyio.move_on_after(patience) as silence:
                 found = await anext(stream, None)
             if silence.cancelled_caught or found is None or found.deleted:
+                own.lost = ""
                 return False
+            if not own.lost:
+                # However hops on the way have written it, this is our own entry.
+                own.urls.add(_url(found.entry))
             async for found in stream:
-                if found.deleted and found.entry.name == name:
+                if found.entry.name != name:
+                    continue
+                if found.deleted:
+                    own.lost = ""
                     break
+                self._compare(call, found.entry, own)
         return True
+
+    def _compare(self, call: Call, entry: E, own: _Own) -> None:
+        url = _url(entry)
+        if url in own.urls:
+            own.lost = ""
+        elif not own.lost:
+            own.lost = url
+            logger.warning(
+                "%s: the endpoint at %.200s has taken over the name %r: no client comes here until that one has gone; "
+                "give each endpoint a name of its own (NSM_NAME)",
+                call.runtime.name,
+                url,
+                entry.name,
+            )
+
+
+class _Own:
+    """What this hop knows of its own entry. `urls`: how its address has been seen; `lost`: the address of who has taken
+    over the name."""
+
+    def __init__(self) -> None:
+        self.scope: anyio.CancelScope | None = None
+        self.urls: set[str] = set()
+        self.lost = ""
+
+
+def _url(entry: object) -> str:
+    """Where an endpoint listens; services have no address."""
+    return str(getattr(entry, "url", ""))
 
 
 async def _again(events: Events) -> Outcome:

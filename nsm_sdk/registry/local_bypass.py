@@ -17,6 +17,7 @@ from nsm_sdk.api import NetworkServiceEndpoint
 from nsm_sdk.core import Call, Cause, Found, Query, RegistryElement, RegistryNext
 from nsm_sdk.errors import InvalidRequest
 from nsm_sdk.registry.begin import Begin, been_registered
+from nsm_sdk.registry.path import ENDPOINT_URL_KEY
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 
@@ -46,6 +47,7 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
         # unregisters, which must still find it; but not what has been registered before.
         kept = name in self._own or not been_registered(entry)
         self._own[name] = url
+        call.onward[ENDPOINT_URL_KEY] = url
         entry.url = self._manager()
         try:
             registered = await next.register(call, entry)
@@ -80,7 +82,7 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
         async with aclosing(next.find(call, query)) as stream:
             async for found in stream:
                 own = self._own.get(found.entry.name)
-                if own is not None:
+                if own is not None and (found.deleted or found.entry.url in ("", self._manager())):
                     found.entry.url = own
                 elif not found.deleted and found.entry.url == self._manager():
                     continue

@@ -20,6 +20,8 @@ from nsm_sdk.errors import Internal, InvalidRequest, NsmError, Unavailable
 
 PATH_KEY = "path"
 """Key of the metadata, in requests and in the headers of answers."""
+ENDPOINT_URL_KEY = "nsm-endpoint-url"
+"""Key of the metadata by which a manager says where an endpoint itself listens: the entry has the manager's address."""
 
 _LONGEST = 1 << 20
 _MOST = 256
