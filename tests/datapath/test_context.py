@@ -21,85 +21,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyroute2 import IPRoute
 
-from nsm_sdk.api import Route as RouteMessage
-from nsm_sdk.api import policy_route
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest
 from nsm_sdk.mechanisms import CLIENT_SIDE, ENDPOINT_SIDE, Observed, Rule, Tag, desired, diff
 from nsm_sdk.mechanisms.desired import placed
 from nsm_sdk.mechanisms.model import Add
 from nsm_sdk.mechanisms.ports import Joint
 from nsm_sdk.netlink import run_inside
+from tests.contexts import CONTEXTS, PLAIN, fill
 from tests.datapath.conftest import World, apply_to, echo, echo_channel
 from tests.untrusted.sizes import FACTOR
 
 pytestmark = pytest.mark.netns
 
-POLICIES = [
-    policy_route(source="10.0.0.1/32", proto="6", dst_port="6666"),
-    policy_route(source="fd00::1", proto="17", src_port="1-1024"),
-    policy_route(dst_port="80", routes=[RouteMessage(prefix="10.9.0.0/16")]),
-    policy_route(source="10.0.0.0/8"),
-    policy_route(proto="6"),
-]
-CONTEXTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-    {
-        "src4": st.sampled_from(
-            [
-                [],
-                ["10.0.0.1/32"],
-                ["10.0.0.1/24"],
-                ["10.0.0.1/24", "10.0.0.2/24"],
-                ["10.0.0.2/24", "10.0.0.1/24"],
-                ["10.0.0.2/24", "10.0.0.1/32"],
-                ["10.0.0.3/32", "10.1.0.1/32"],
-            ]
-        ),
-        "dst4": st.sampled_from(
-            [[], ["10.0.0.9/32"], ["10.0.0.9/24"], ["10.0.0.8/32", "10.0.0.9/32"], ["10.0.0.8/24", "10.0.0.9/24"]]
-        ),
-        "src6": st.sampled_from(
-            [[], ["fd00::1/128"], ["fd00::1/64"], ["fd00::2/64", "fd00::1/64"], ["fd00::2/64", "fd00::1/128"]]
-        ),
-        "dst6": st.sampled_from([[], ["fd00::9/128"], ["fd00::9/64"], ["fd00::8/128", "fd00::9/128"]]),
-        "routes": st.lists(
-            st.sampled_from(["10.7.0.0/16", "10.0.0.0/24", "0.0.0.0/0", "fd07::/32", "::/0", "fd00::/64"]),
-            unique=True,
-            max_size=3,
-        ),
-        "policies": st.lists(st.integers(0, len(POLICIES) - 1), unique=True, max_size=3),
-        "neighbours": st.sampled_from([[], [("10.0.0.50", "02:00:00:00:00:50")], [("fd00::50", "02:00:00:00:00:51")]]),
-        "mtu": st.sampled_from([0, 1280, 1400, 1500]),
-        "macs": st.tuples(*[st.sampled_from(["", f"02:00:00:00:01:0{end}"]) for end in (1, 2)]),
-        "payload": st.sampled_from(["IP", "ETHERNET"]),
-    }
-)
-PLAIN: dict[str, Any] = {
-    "src4": ["10.0.0.1/32"],
-    "dst4": ["10.0.0.9/32"],
-    "src6": ["fd00::1/128"],
-    "dst6": ["fd00::9/128"],
-    "routes": [],
-    "policies": [],
-    "neighbours": [],
-    "mtu": 0,
-    "macs": ("", ""),
-    "payload": "IP",
-}
-
 
 def joint(world: World, context: dict[str, Any], **names: str) -> Joint:
-    made = world.joint(1, payload=context["payload"], **names)
-    conn = made.connection
-    ip = conn.context.ip_context
-    for key, field in (("src", ip.src_ip_addrs), ("dst", ip.dst_ip_addrs)):
-        field[:] = context[f"{key}4"] + context[f"{key}6"]
-    for prefix in context["routes"]:
-        ip.src_routes.add(prefix=prefix)
-    ip.policies.extend(POLICIES[at] for at in context["policies"])
-    for text, mac in context["neighbours"]:
-        ip.ip_neighbors.add(ip=text, hardware_address=mac)
-    conn.context.MTU = context["mtu"]
-    conn.context.ethernet_context.src_mac, conn.context.ethernet_context.dst_mac = context["macs"]
+    made = world.joint(1, **names)
+    fill(made.connection, context)
     return made
 
 
@@ -331,3 +268,38 @@ async def test_rules_that_a_killed_forwarder_left_go_with_the_connection(world: 
     fresh = await world.datapath()
     assert await fresh.sweep() == ["fwd-1"]
     assert world.see(world.a, "", tables) == Observed()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sources"),
+    [
+        ({}, {"src4": ["10.0.0.1/24"], "src6": ["fd00::1/64"]}, {"10.0.0.1", "fd00::1"}),
+        ({"src4": ["10.0.0.2/24", "10.0.0.1/24"]}, {"src4": ["10.0.0.1/24"]}, {"10.0.0.1", "fd00::1"}),
+        ({"src6": ["fd00::1/64", "fd00::2/64"]}, {"src6": ["fd00::2/64", "fd00::1/128"]}, {"10.0.0.1", "fd00::1"}),
+        ({}, {"src4": ["10.0.0.3/32"], "src6": ["fd00::2/64"]}, {None}),
+        ({}, {"src4": [], "src6": []}, {None}),
+    ],
+)
+async def test_a_route_of_the_application_with_an_address_of_ours(
+    world: World, first: dict[str, Any], second: dict[str, Any], sources: set[str | None]
+) -> None:
+    """It keeps its preferred source as long as that is an address of the interface, and stays without it."""
+
+    def add() -> None:
+        with IPRoute() as ip:
+            [at] = ip.link_lookup(ifname="near-1")
+            ip.route("add", dst="198.18.0.0/15", oif=at, prefsrc="10.0.0.1", scope=253)
+            ip.route("add", dst="fd00:80::/64", oif=at, prefsrc="fd00::1")
+
+    def found() -> dict[str, str | None]:
+        with IPRoute() as ip:
+            routes = [one for family in (socket.AF_INET, socket.AF_INET6) for one in ip.get_routes(family=family)]
+            return {one.get_attr("RTA_DST"): one.get_attr("RTA_PREFSRC") for one in routes if one["proto"] in (3, 4)}
+
+    datapath = await world.datapath()
+    await datapath.join(joint(world, {**PLAIN, **first}))
+    run_inside(world.a, add)
+    await datapath.join(joint(world, {**PLAIN, **second}))
+    left = run_inside(world.a, found)
+    assert set(left) == {"198.18.0.0", "fd00:80::"}
+    assert set(left.values()) == sources
