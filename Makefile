@@ -9,10 +9,10 @@ TESTS ?=
 TIMES ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long fuzz lint docs bench system clean .venv
+.PHONY: help demo test test-environments test-long fuzz lint docs bench system clean .venv
 
 help:  ## show the targets
-	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .venv: .venv/ready  ## the virtual environment, with the `nsm` command in it
 
@@ -30,15 +30,20 @@ demo: .venv/ready system  ## a whole mesh on this machine, with real packets
 	@.venv/bin/nsm demo
 	@.venv/bin/nsm demo heal
 
-test: .venv/ready system  ## the suite; the same examples in every run
-	@$(PY) -m pytest $(TESTS)
+test: .venv/ready system  ## the suite, by two workers; the same examples in every run
+	@$(PY) -m pytest -n 2 --dist worksteal $(TESTS)
 
-test-long: .venv/ready system  ## what takes longer: matrices, chaos, other Pythons
+test-environments: .venv/ready system  ## the suite with the newest versions, sniffio and trio beside, and with the lowest
+	@PYTHON=$(PYTHON) tools/test_with newest $(TESTS)
+	@PYTHON=$(PYTHON) tools/test_with lowest $(TESTS)
+
+test-long: .venv/ready system  ## what takes longer: matrices, chaos; other environments, other Pythons
 	@$(PY) -m pytest -m long $(TESTS)
+	@$(MAKE) --no-print-directory test-environments
 	@for p in $(PYTHONS); do \
 		if $(PY) -c "import sys; sys.exit('python%d.%d' % sys.version_info[:2] != '$$p')"; then echo "== $$p: \`make test\` uses it"; \
 		elif ! $$p -c 'import venv, ensurepip' 2>/dev/null; then echo "== $$p: skipped, it is not installed with venv"; \
-		else tools/test_with $$p || exit 1; fi; done
+		else tools/test_with $$p $(TESTS) || exit 1; fi; done
 
 fuzz: .venv/ready system  ## properties with random examples; SEED=N repeats a run, TESTS=... chooses, TIMES=N draws more
 	@seed=$${SEED:-$$RANDOM$$RANDOM}; echo "== make fuzz SEED=$$seed TIMES=$(TIMES)"; \

@@ -30,7 +30,7 @@ from tests.run import MARK
 
 _TRIES = 20
 _BEFORE = pytest.StashKey[Holdings]()
-_LEFT_OUT = pytest.StashKey[int]()
+_LEFT_OUT = pytest.StashKey[int | str]()
 
 # Before any test module is imported: `settings` of a module are made from the profile that is loaded then. How fast an
 # example is drawn or runs depends on what else the machine does, so no example fails for that.
@@ -68,7 +68,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if number := config.stash.get(_LEFT_OUT, 0):
+    # With workers it is they that collect; how many were left out is not known here then.
+    number = config.stash.get(_LEFT_OUT, "Some" if getattr(config.option, "numprocesses", None) else 0)
+    if number and "long" not in config.getoption("-m"):
         terminalreporter.write_line(f"{number} long tests were left out; `make test-long` runs them.")
     if terminalreporter.stats.get("failed") and config.getoption("--hypothesis-profile") == "fuzz":
         seed = config.getoption("--hypothesis-seed")
