@@ -7,6 +7,7 @@ PY := .venv/bin/python
 PYTHONS := python3.11 python3.12 python3.13
 TESTS ?=
 TIMES ?= 4
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-environments test-long fuzz lint docs bench system clean .venv
@@ -30,8 +31,8 @@ demo: .venv/ready system  ## a whole mesh on this machine, with real packets
 	@.venv/bin/nsm demo
 	@.venv/bin/nsm demo heal
 
-test: .venv/ready system  ## the suite, by two workers; the same examples in every run
-	@$(PY) -m pytest -n 2 --dist worksteal $(TESTS)
+test: .venv/ready system  ## the suite, by WORKERS=2 processes; the same examples in every run
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 test-environments: .venv/ready system  ## the suite with the newest versions, sniffio and trio beside, and with the lowest
 	@PYTHON=$(PYTHON) tools/test_with newest $(TESTS)
