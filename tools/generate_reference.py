@@ -66,13 +66,13 @@ def exported(module: ModuleType) -> list[str]:
     return sorted(getattr(module, "__all__", own), key=str.lower)
 
 
-def element_types(module: ModuleType) -> Iterator[type[Layer[Any]]]:
-    """The elements among them, without the bases."""
+def element_types(module: ModuleType) -> Iterator[tuple[str, type[Layer[Any]]]]:
+    """The elements among them, under the names that they are exported by, without the bases."""
     bases = {Layer, Chain, *(base for base, _ in FAMILIES)}
     for name in exported(module):
         value = getattr(module, name)
         if inspect.isclass(value) and issubclass(value, Layer) and value not in bases:
-            yield value
+            yield name, value
 
 
 # -- texts --------------------------------------------------------------------------------------------------------
@@ -151,20 +151,20 @@ def elements_page() -> str:
         if not found:
             continue
         lines += ["", f"## nsm_sdk.{room}"]
-        for kind in found:
-            lines += ["", *one_element(room, kind)]
+        for name, kind in found:
+            lines += ["", *one_element(room, name, kind)]
     return "\n".join(lines)
 
 
-def one_element(room: str, kind: type[Layer[Any]]) -> Iterator[str]:
+def one_element(room: str, name: str, kind: type[Layer[Any]]) -> Iterator[str]:
     """The entry of one element."""
     module = inspect.getmodule(kind)
     assert module is not None
-    family = next((name for base, name in FAMILIES if issubclass(kind, base)), "any")
-    yield f"### {kind.__name__}"
+    family = next((each for base, each in FAMILIES if issubclass(kind, base)), "any")
+    yield f"### {name}"
     yield ""
     yield "```text"
-    yield signature(kind, f"nsm_sdk.{room}.{kind.__name__}")
+    yield signature(kind, f"nsm_sdk.{room}.{name}")
     yield "```"
     yield ""
     yield inspect.cleandoc(own_doc(kind))

@@ -29,10 +29,10 @@ from nsm_sdk.registry import (
     Memory,
     NodeLabels,
     RegistrationTime,
+    RegistryConnect,
     UpdateCandidates,
     UpdatePath,
 )
-from nsm_sdk.registry import Connect as ConnectRegistry
 from nsm_sdk.security import TokenSource
 
 
@@ -66,7 +66,7 @@ def nsmgr(
     ns_end: list[Any]
     nse_end: list[Any]
     if registry:
-        ns_end, nse_end = [ConnectRegistry(dial, NS, registry)], [ConnectRegistry(dial, NSE, registry)]
+        ns_end, nse_end = [RegistryConnect(dial, NS, registry)], [RegistryConnect(dial, NSE, registry)]
     else:
         ns_end, nse_end = [DefaultPayload(), Memory(NS)], [RegistrationTime(), Memory(NSE)]
     # What this manager looks up goes the way of everybody's finds, so that it sees the endpoints' own addresses.

@@ -18,7 +18,7 @@ from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Requ
 from nsm_sdk.core import Call, Cause, E, Element, Found, Kind, Next, Query, RegistryElement, RegistryNext, Slot
 from nsm_sdk.elements import Begin
 from nsm_sdk.errors import NsmError
-from nsm_sdk.registry import Begin as BeginRegistration
+from nsm_sdk.registry import RegistryBegin
 
 
 class Teller(Protocol):
@@ -128,7 +128,7 @@ def entry_facts(entry: NetworkService | NetworkServiceEndpoint) -> dict[str, Any
 class ReportRegistry(RegistryElement[E]):
     """Tell `teller` of registrations that pass here; a refresh is no news."""
 
-    needs = (BeginRegistration,)
+    needs = (RegistryBegin,)
     unique = True
 
     def __init__(self, teller: Teller, kind: Kind[E]) -> None:

@@ -26,8 +26,7 @@ from nsm_sdk.lab.hop import Hop, ServedHop
 from nsm_sdk.lab.pod import Pod
 from nsm_sdk.lab.program import ProgramHop
 from nsm_sdk.mechanisms import KernelForward
-from nsm_sdk.registry import Begin as RegistryBegin
-from nsm_sdk.registry import Memory
+from nsm_sdk.registry import Memory, RegistryBegin
 
 Where = tuple[str, str]
 """(what is counted, where)"""

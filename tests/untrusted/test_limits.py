@@ -22,8 +22,7 @@ from nsm_sdk.core import END, NSE, Call, Chain, Element, Next, Role, templates
 from nsm_sdk.elements import Begin, Connect, Hub, UpdatePath
 from nsm_sdk.elements import begin as elements_begin
 from nsm_sdk.errors import Exhausted, InvalidRequest, Status
-from nsm_sdk.registry import Begin as RegistryBegin
-from nsm_sdk.registry import Memory
+from nsm_sdk.registry import Memory, RegistryBegin
 from nsm_sdk.registry import begin as registry_begin
 from nsm_sdk.testing import Probe, settled
 from nsm_sdk.transport import settings as transport_settings

@@ -24,8 +24,7 @@ from nsm_sdk.cli.roles.common import Common
 from nsm_sdk.core import NSE, Listen, Query, Role, Running, Secret, find_all
 from nsm_sdk.elements import Begin, Hub
 from nsm_sdk.endpoint import RegisteredRole
-from nsm_sdk.registry import Begin as BeginRegistration
-from nsm_sdk.registry import Heal
+from nsm_sdk.registry import Heal, RegistryBegin
 from nsm_sdk.security import Insecure, TokenGenerator
 from nsm_sdk.transport import Dialer, listen
 
@@ -117,7 +116,7 @@ def reported(role: Role, program: Program) -> Role:
     if role.connection is not None and role.connection.find(Begin) is not None:
         role.connection = role.connection.insert_after(Begin, Report(program))
     if role.nse is not None:
-        role.nse = role.nse.insert_after(BeginRegistration, ReportRegistry(program, NSE))
+        role.nse = role.nse.insert_after(RegistryBegin, ReportRegistry(program, NSE))
     return role
 
 
