@@ -9,12 +9,16 @@ State: a cluster per test.
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from nsm_sdk.api import Connection, NetworkService, names
+from nsm_sdk.api import Connection, NetworkService, Request, names, policy_route
+from nsm_sdk.core import Call, Element, Next
 from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.lab import INPROC, UNIX, Cluster, Ground, Mode
 from nsm_sdk.lab.faults import go_on, stand_still
+from nsm_sdk.lab.node import registered
 from nsm_sdk.testing import Park
 from tests.mesh.modes import URL, every_mode, nothing_left, run
 
@@ -199,5 +203,38 @@ def test_an_endpoint_that_stands_still_holds_nothing_when_it_goes_on(mode: Mode)
         finally:
             go_on(still.hop)
         await nothing_left(cluster, before)
+
+    run(mode, scenario)
+
+
+class Policies(Element):
+    """Adds policy routes to what an endpoint answers: how many changes with every request."""
+
+    def __init__(self) -> None:
+        self.numbers = itertools.cycle([0, 2, 1, 3])
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        ip, [count] = request.connection.context.ip_context, itertools.islice(self.numbers, 1)
+        del ip.policies[:]
+        ip.policies.extend(policy_route(proto="6", dst_port=str(80 + at)) for at in range(count))
+        return await next.request(call, request)
+
+
+@every_mode("memory", "namespaces")
+def test_policies_that_come_and_go_leave_the_interface(mode: Mode) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        node = await cluster.node("node-1")
+        await node.endpoint("nse-1", Policies())
+        nsc = await node.client("nsc-1")
+        conn = await nsc.request(URL)
+        before = [(link.name, link.index) for link in await nsc.pod.links()]
+        for number in range(5):
+            if number == 3:
+                await cluster.kill("forwarder-node-1")
+                await cluster.restart("forwarder-node-1")
+                await registered(node.forwarder)
+            conn = await nsc.refresh(conn)
+            assert [(link.name, link.index) for link in await nsc.pod.links()] == before
+            assert (await nsc.ping(conn)).ok
 
     run(mode, scenario)
