@@ -8,15 +8,19 @@ State: none.
 
 from __future__ import annotations
 
-from nsm_sdk.transport import _quiet  # noqa: F401  before grpc is imported
-from nsm_sdk.transport.dialer import Adapter, Dialer, listen
-from nsm_sdk.transport.grpc_server import mount
+from typing import TYPE_CHECKING
+
+from nsm_sdk.transport.dialer import Dialer, listen
 from nsm_sdk.transport.metadata import PATH_KEY, TokenSource
 from nsm_sdk.transport.offers import Exchange, Extra
 
+if TYPE_CHECKING:
+    from grpc.aio import Server
+
+    from nsm_sdk.core import Served
+
 __all__ = [
     "PATH_KEY",
-    "Adapter",
     "Dialer",
     "Exchange",
     "Extra",
@@ -24,3 +28,15 @@ __all__ = [
     "listen",
     "mount",
 ]
+
+
+def mount(server: Server, served: Served, *, extra: Extra | None = None) -> None:
+    """Answer the methods of `served` on a `grpc.aio` server that belongs to the application, beside its own.
+
+    Call it before `server.start()`. The application owns the server: its addresses, credentials and health. The role
+    must be served meanwhile (`Served(running.bound, running.runtime)`); when it ends, its methods answer UNAVAILABLE.
+    """
+    # Nothing else needs grpcio, which takes long to import.
+    from nsm_sdk.transport import grpc_server
+
+    grpc_server.mount(server, served, extra=extra)

@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 from nsm_sdk.api import Method, Target
 from nsm_sdk.core import Bound, Call, Listen, Runtime, Served, Service
-from nsm_sdk.transport import grpc_listen, inproc
-from nsm_sdk.transport.grpc_client import GrpcCarrier
-from nsm_sdk.transport.http2 import listening as http2_listening
+from nsm_sdk.transport import inproc
+from nsm_sdk.transport.http2 import listening
 from nsm_sdk.transport.http2.carrier import SocketCarrier
 from nsm_sdk.transport.http2.client import ClientConnection
 from nsm_sdk.transport.http2.connection import Connections
@@ -27,10 +26,7 @@ from nsm_sdk.transport.metadata import TokenSource
 from nsm_sdk.transport.offers import Extra, reach
 from nsm_sdk.transport.settings import DIAL_TIMEOUT, GRACE, MAX_MESSAGE, PING_EVERY, ChannelSettings
 
-_Carrier = GrpcCarrier | SocketCarrier | InprocCarrier
-
-Adapter: TypeAlias = Literal["sockets", "grpcio"]
-"""What carries gRPC over Unix sockets and TCP: sockets of our own, or grpcio. They are the same to every peer."""
+_Carrier = SocketCarrier | InprocCarrier
 
 
 def listen(
@@ -39,21 +35,19 @@ def listen(
     extra: Extra | None = None,
     mode: int = 0o600,
     max_message: int = MAX_MESSAGE,
-    adapter: Adapter = "sockets",
 ) -> Listen:
     """A listener for `Role.serving`, at `unix:///path`, `tcp://host:port` (port 0: any) or `inproc://name`.
 
-    `extra` are methods besides the four families; `mode` is that of the socket file; `max_message` in bytes; `adapter`
-    is what carries gRPC. A malformed URL raises `InvalidRequest` here. Opening raises `AlreadyExists` where somebody
-    answers, `PermissionDenied`, `InvalidRequest` for what is no address of this machine.
+    `extra` are methods besides the four families; `mode` is that of the socket file; `max_message` in bytes. A
+    malformed URL raises `InvalidRequest` here. Opening raises `AlreadyExists` where somebody answers,
+    `PermissionDenied`, `InvalidRequest` for what is no address of this machine.
     """
     target = Target.parse(url)
 
     def opened(served: Served) -> AbstractAsyncContextManager[str]:
         if target.network == "inproc":
             return inproc.listening(served, target.address, extra=extra, max_message=max_message)
-        listening = grpc_listen.listening if adapter == "grpcio" else http2_listening.listening
-        return listening(served, target, extra=extra, mode=mode, max_message=max_message)
+        return listening.listening(served, target, extra=extra, mode=mode, max_message=max_message)
 
     return opened
 
@@ -63,7 +57,6 @@ class Dialer(Service):
 
     `tokens` says who calls, in every call's metadata. A peer that is not there becomes `Unavailable` after
     `dial_timeout` seconds; one that comes back earlier is reached. At most `idle` unused connections stay open.
-    `adapter` is what carries gRPC.
     """
 
     shareable: ClassVar[bool] = True
@@ -76,9 +69,7 @@ class Dialer(Service):
         ping_every: float = PING_EVERY,
         max_message: int = MAX_MESSAGE,
         idle: int = 64,
-        adapter: Adapter = "sockets",
     ) -> None:
-        self._adapter = adapter
         self._tokens = tokens
         self._settings = ChannelSettings(dial_timeout=dial_timeout, ping_every=ping_every, max_message=max_message)
         self._idle = idle
@@ -140,11 +131,7 @@ class Dialer(Service):
             if target.network == "inproc":
                 carrier = InprocCarrier(target, self._tokens, self._settings)
             else:
-                carrier = (
-                    GrpcCarrier(target, self._tokens, self._settings)
-                    if self._adapter == "grpcio"
-                    else SocketCarrier(target, self._tokens, self._settings, self._connections)
-                )
+                carrier = SocketCarrier(target, self._tokens, self._settings, self._connections)
             self._carriers.add(carrier)
             found = self._pool[target] = (carrier, reach(carrier))
             self._evict()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gRPC, server side.
+"""A role on the `grpc.aio` server of an application.
 
-Does:  answers the methods of a `Served` on a `grpc.aio` server, ours or the application's. Every call runs as a task of
-       the role; grpc.aio's own task only waits for it, because grpc.aio cancels that one natively.
-Place: behind `listen`; `mount` is public.
+Does:  answers the methods of a `Served` beside the application's own. Every call runs as a task of the role; grpc.aio's
+       own task only waits for it, because grpc.aio cancels that one natively.
+Place: `mount` is public; nothing else imports grpcio, and this module is imported when `mount` is used.
 State: none of its own.
 """
 
@@ -19,10 +19,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from nsm_sdk import api
 from nsm_sdk.api import Message, Method
 from nsm_sdk.core import Call, Peer, Served
-from nsm_sdk.errors import Cancelled, Internal, NsmError, Unimplemented
+from nsm_sdk.errors import Cancelled, Internal, NsmError
 from nsm_sdk.transport.metadata import checked, incoming
 from nsm_sdk.transport.offers import Exchange, Extra, Offer, Received, Stream, Unary, asked, offers
 from nsm_sdk.transport.status import PUSHBACK_KEY, TRAIL_KEY, encode
@@ -41,25 +40,15 @@ def mount(server: grpc.aio.Server, served: Served, *, extra: Extra | None = None
     Call it before `server.start()`. The application owns the server: its addresses, credentials and health. The role
     must be served meanwhile (`Served(running.bound, running.runtime)`); when it ends, its methods answer UNAVAILABLE.
     """
-    server.add_generic_rpc_handlers((_Handlers(served, extra, alone=False),))
+    server.add_generic_rpc_handlers((_Handlers(served, extra),))
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    def __init__(self, served: Served, extra: Extra | None, *, alone: bool) -> None:
-        found = offers(served.bound, extra)
-        self._handlers = {path: _handler(served, offer) for path, offer in found.items()}
-        if alone:
-            for path, method in api.METHODS.items():
-                if path not in found:
-                    self._handlers[path] = grpc.stream_stream_rpc_method_handler(_missing(served, method))
+    def __init__(self, served: Served, extra: Extra | None) -> None:
+        self._handlers = {path: _handler(served, offer) for path, offer in offers(served.bound, extra).items()}
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         return self._handlers.get(details.method)
-
-
-def handlers(served: Served, extra: Extra | None) -> grpc.GenericRpcHandler:
-    """For a server of our own: NSM methods that are not offered say so."""
-    return _Handlers(served, extra, alone=True)
 
 
 def _handler(served: Served, offer: Offer) -> Any:
@@ -191,17 +180,3 @@ async def refuse(context: Context, error: NsmError, hop: str) -> None:
     if failure.pushback:
         trailers += ((PUSHBACK_KEY, failure.pushback),)
     await context.abort(STATUS_CODES[int(failure.status)], failure.text, trailers)
-
-
-def _missing(served: Served, method: Method[Any, Any]) -> Callable[[Any, Context], Any]:
-    async def answer(requests: Any, context: Context) -> None:
-        hop = served.runtime.name
-        await refuse(
-            context,
-            Unimplemented(
-                f"unknown service {method.service}", hop=hop, hint=f"{hop} does not offer it: check the address"
-            ),
-            hop,
-        )
-
-    return answer

@@ -1,55 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gRPC health service.
+"""The messages of the gRPC health service.
 
-Does:  says SERVING for "" and for each service while a role takes calls, NOT_SERVING from the moment it begins to stop.
-Place: every gRPC address that we listen on.
-State: the servicer's table.
+Does:  holds the two messages of `grpc.health.v1`, in a pool of their own, so that an application may load another
+       package's; asks a question, and reads an answer.
+Place: both ends of a connection.
+State: none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 
-from nsm_sdk.core import Runtime
+from nsm_sdk.errors import InvalidRequest
 
-
-class Health:
-    """Health of one server."""
-
-    def __init__(self, server: grpc.aio.Server, services: Iterable[str], runtime: Runtime) -> None:
-        self._servicer: Any = health.aio.HealthServicer()
-        self._services = sorted({"", *services})
-        self._runtime = runtime
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
-        runtime.at_drain(self._stopping)
-
-    async def ready(self) -> None:
-        """Ready from now on."""
-        for service in self._services:
-            await self._servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
-
-    async def stop(self) -> None:
-        """Not ready any more."""
-        await self._servicer.enter_graceful_shutdown()
-
-    def _stopping(self) -> None:
-        self._runtime.spawn(self.stop, "health")
+CHECK: Final = "/grpc.health.v1.Health/Check"
+WATCH: Final = "/grpc.health.v1.Health/Watch"
+SERVING: Final = 1
+NOT_SERVING: Final = 2
+SERVICE_UNKNOWN: Final = 3
+"""The statuses of an answer; 0 is one that is not known."""
 
 
-SERVING = health_pb2.HealthCheckResponse.SERVING
-CHECK = "/grpc.health.v1.Health/Check"
+def _messages() -> tuple[Any, Any]:
+    file = FileDescriptorProto(name="nsm_sdk/health.proto", package="grpc.health.v1", syntax="proto3")
+    request, response = (file.message_type.add(name=f"HealthCheck{what}") for what in ("Request", "Response"))
+    once = FieldDescriptorProto.LABEL_OPTIONAL
+    request.field.add(name="service", number=1, type=FieldDescriptorProto.TYPE_STRING, label=once)
+    statuses = response.enum_type.add(name="ServingStatus")
+    for number, name in enumerate(("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")):
+        statuses.value.add(name=name, number=number)
+    of = ".grpc.health.v1.HealthCheckResponse.ServingStatus"
+    response.field.add(name="status", number=1, type=FieldDescriptorProto.TYPE_ENUM, type_name=of, label=once)
+    pool = DescriptorPool()
+    pool.Add(file)
+    found = pool.FindFileByName(file.name).message_types_by_name
+    return GetMessageClass(found[request.name]), GetMessageClass(found[response.name])
+
+
+HealthCheckRequest, HealthCheckResponse = _messages()
 
 
 def question(service: str) -> bytes:
     """A health check request."""
-    raw: bytes = health_pb2.HealthCheckRequest(service=service).SerializeToString()
+    raw: bytes = HealthCheckRequest(service=service).SerializeToString()
+    return raw
+
+
+def asked_service(raw: bytes) -> str:
+    """The service that a health check request asks for. InvalidRequest for what is none."""
+    try:
+        return str(HealthCheckRequest.FromString(raw).service)
+    except Exception as error:
+        raise InvalidRequest("not a grpc.health.v1.HealthCheckRequest", element="transport") from error
+
+
+def answer(status: int) -> bytes:
+    """The answer to a health check."""
+    raw: bytes = HealthCheckResponse(status=status).SerializeToString()
     return raw
 
 
 def is_serving(raw: bytes) -> bool:
     """Whether the answer to a health check is SERVING."""
-    return bool(health_pb2.HealthCheckResponse.FromString(raw).status == SERVING)
+    return bool(HealthCheckResponse.FromString(raw).status == SERVING)

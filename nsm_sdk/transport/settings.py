@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be set on a connection, and how grpcio is told.
+"""What can be set on a connection.
 
-Does:  names the numbers of this room; makes channel options of them.
+Does:  names the numbers of this room.
 Place: listeners and dialers.
 State: none.
 """
@@ -9,7 +9,6 @@ State: none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 MAX_MESSAGE = 16 << 20
 """Bytes of one message, both ways. Go programs send at most 4 MiB unless told; a peer must not fill our memory."""
@@ -44,51 +43,3 @@ class ChannelSettings:
     """Seconds between keepalive pings while calls are running."""
     max_message: int = MAX_MESSAGE
     """Bytes of the largest message."""
-
-
-def _common(max_message: int) -> list[tuple[str, Any]]:
-    return [
-        ("grpc.max_receive_message_length", max_message),
-        ("grpc.max_send_message_length", max_message),
-        ("grpc.max_metadata_size", MAX_METADATA // 2),
-        ("grpc.absolute_max_metadata_size", MAX_METADATA),
-    ]
-
-
-def channel_options(settings: ChannelSettings) -> list[tuple[str, Any]]:
-    """Options of a gRPC channel."""
-    backoff = int(BACKOFF * 1000)
-    return [
-        *_common(settings.max_message),
-        ("grpc.initial_reconnect_backoff_ms", backoff),
-        ("grpc.max_reconnect_backoff_ms", backoff),
-        # The least time that one attempt gets, not the least pause between two.
-        ("grpc.min_reconnect_backoff_ms", max(int(settings.dial_timeout * 1000), 1000)),
-        ("grpc.keepalive_time_ms", int(settings.ping_every * 1000)),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.keepalive_permit_without_calls", 0),
-        ("grpc.http2.max_pings_without_data", 0),
-        # Two dialers must not share a connection: tokens are per call, but limits and lifetimes are per dialer.
-        ("grpc.use_local_subchannel_pool", 1),
-        # Whether to call again is decided by elements, which know what a call meant; it also costs time on every call.
-        ("grpc.enable_retries", 0),
-        # Peers are named by their addresses; a proxy of the environment is for the web.
-        ("grpc.enable_http_proxy", 0),
-        ("grpc.service_config_disable_resolution", 1),
-    ]
-
-
-def server_options(max_message: int) -> list[tuple[str, Any]]:
-    """Options of a gRPC server."""
-    return [
-        *_common(max_message),
-        ("grpc.max_concurrent_streams", MAX_STREAMS),
-        # With port sharing a second server would silently take half of the calls.
-        ("grpc.so_reuseport", 0),
-        ("grpc.keepalive_time_ms", 300_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        # Go clients may ping every 10 seconds, with or without calls.
-        ("grpc.http2.min_ping_interval_without_data_ms", 9_000),
-        ("grpc.http2.max_ping_strikes", 10),
-    ]

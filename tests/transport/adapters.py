@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -35,6 +35,7 @@ from nsm_sdk.core import (
 )
 from nsm_sdk.transport import Dialer, Extra, listen
 from tests.run import unique
+from tests.transport import grpcio
 
 SOCKETS = ("unix", "tcp", "grpcio-unix", "grpcio-tcp", "unix-to-grpcio", "grpcio-to-unix")
 """Sockets of our own, grpcio, and each calling the other."""
@@ -54,13 +55,14 @@ def address(adapter: str, folder: Path) -> str:
 
 def dialing(adapter: str, *args: Any, **settings: Any) -> Dialer:
     """A dialer of this adapter."""
-    return Dialer(*args, adapter="grpcio" if adapter.startswith("grpcio") else "sockets", **settings)
+    made: Any = grpcio.GrpcDialer if adapter.startswith("grpcio") else Dialer
+    return cast(Dialer, made(*args, **settings))
 
 
 def listening(adapter: str, url: str, **settings: Any) -> Listen:
     """A listener of this adapter."""
-    grpcio = adapter in ("grpcio-unix", "grpcio-tcp", "unix-to-grpcio")
-    return listen(url, adapter="grpcio" if grpcio else "sockets", **settings)
+    foreign = adapter in ("grpcio-unix", "grpcio-tcp", "unix-to-grpcio")
+    return grpcio.listen(url, **settings) if foreign else listen(url, **settings)
 
 
 class Tokens:

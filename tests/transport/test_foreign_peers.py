@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -364,6 +366,11 @@ async def test_a_role_is_mounted_beside_an_applications_own_methods(adapter: str
             assert await plain.unary_unary("/app.Own/Method")(b"y", timeout=10) == b"own y"  # type: ignore[arg-type]
     finally:
         await server.stop(None)
+
+
+def test_grpcio_is_imported_by_those_who_mount_alone() -> None:
+    look = "import sys, nsm_sdk, nsm_sdk.transport, nsm_sdk.chains; sys.exit('grpc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
 
 
 async def test_two_roles_on_one_server(tmp_path: Path) -> None:

@@ -30,11 +30,10 @@ from nsm_sdk.errors import (
     Unavailable,
     Unimplemented,
 )
-from nsm_sdk.transport.health import CHECK
+from nsm_sdk.transport.health import CHECK, WATCH
 from nsm_sdk.transport.http2.connection import RESET_COST
 from nsm_sdk.transport.http2.frames import Broken, Code
 from nsm_sdk.transport.http2.headers import ANSWER, Fixed, binary_text, message_text, metadata_of, read_timeout
-from nsm_sdk.transport.http2.health import WATCH
 from nsm_sdk.transport.http2.stream import Stream
 from nsm_sdk.transport.metadata import checked
 from nsm_sdk.transport.offers import Offer, Received, asked

@@ -10,17 +10,13 @@ State: whether it serves, and who watches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, TypeAlias
-
-from grpc_health.v1 import health_pb2
+from typing import TypeAlias
 
 from nsm_sdk.core import Runtime
-from nsm_sdk.errors import InvalidRequest, NotFound
-
-WATCH: Final = "/grpc.health.v1.Health/Watch"
+from nsm_sdk.errors import NotFound
+from nsm_sdk.transport import health
 
 Tell: TypeAlias = Callable[[bytes], None]
-_Status = health_pb2.HealthCheckResponse
 
 
 class Health:
@@ -35,7 +31,7 @@ class Health:
 
     def check(self, raw: bytes) -> bytes:
         """Answer a Check; NotFound for a service that nobody offers here."""
-        service = _service(raw)
+        service = health.asked_service(raw)
         if service not in self._services:
             raise NotFound(
                 f"unknown service {service[:200]!r}", hop=self._runtime.name, hint="ask for '' or for an NSM service"
@@ -44,7 +40,7 @@ class Health:
 
     def watch(self, raw: bytes, tell: Tell) -> None:
         """Tell now and at each change, until `unwatch`."""
-        service = _service(raw)
+        service = health.asked_service(raw)
         self._watching[tell] = service
         tell(self._answer(service))
 
@@ -61,15 +57,5 @@ class Health:
                     tell(self._answer(service))
 
     def _answer(self, service: str) -> bytes:
-        status = _Status.SERVING if self._serving else _Status.NOT_SERVING
-        raw: bytes = _Status(
-            status=status if service in self._services else _Status.SERVICE_UNKNOWN
-        ).SerializeToString()
-        return raw
-
-
-def _service(raw: bytes) -> str:
-    try:
-        return str(health_pb2.HealthCheckRequest.FromString(raw).service)
-    except Exception as error:
-        raise InvalidRequest("not a grpc.health.v1.HealthCheckRequest", element="transport") from error
+        serving = health.SERVING if self._serving else health.NOT_SERVING
+        return health.answer(serving if service in self._services else health.SERVICE_UNKNOWN)

@@ -1,32 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gRPC, client side.
+"""grpcio as a peer: a dialer and a listener like ours, for one suite over both, and over each calling the other.
 
-Does:  carries calls to one peer over one channel, which is opened by the first call and opened anew after the peer was
-       not to be reached. A call waits for a peer that is not there at most `dial_timeout`, then fails with
-       `Unavailable`; a call to a peer that is there fails as soon as gRPC knows.
-Place: behind `Dialer`.
-State: the channel, its stubs, and the number of calls that use it.
+Does:  `GrpcDialer` calls over grpc.aio channels; `listen` serves a role on a grpc.aio server by `mount`, with health.
+Place: tests/transport.
+State: channels and servers of a test.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import aclosing
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager, nullcontext
+from typing import Any, ClassVar
 
+import anyio
 import anyio.lowlevel
 import grpc
 import grpc.aio
+from grpc_health.v1 import health as foreign_health
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from nsm_sdk import api
 from nsm_sdk.api import Message, Method, Target
-from nsm_sdk.core import Call
-from nsm_sdk.errors import DeadlineExceeded, Exhausted, NsmError, Status, Unavailable
-from nsm_sdk.transport import health
-from nsm_sdk.transport.metadata import TokenSource, incoming, outgoing
-from nsm_sdk.transport.offers import answered
-from nsm_sdk.transport.settings import ChannelSettings, channel_options
+from nsm_sdk.core import Bound, Call, Listen, Served, Service
+from nsm_sdk.errors import AlreadyExists, DeadlineExceeded, Exhausted, NsmError, Status, Unavailable, Unimplemented
+from nsm_sdk.transport import Extra, TokenSource, health, mount, sockets
+from nsm_sdk.transport.grpc_server import refuse
+from nsm_sdk.transport.inproc import InprocCarrier
+from nsm_sdk.transport.metadata import incoming, outgoing
+from nsm_sdk.transport.offers import answered, offers, reach
+from nsm_sdk.transport.settings import (
+    BACKOFF,
+    DIAL_TIMEOUT,
+    GRACE,
+    MAX_MESSAGE,
+    MAX_METADATA,
+    MAX_STREAMS,
+    PING_EVERY,
+    ChannelSettings,
+)
 from nsm_sdk.transport.status import PUSHBACK_KEY, TRAIL_KEY, clean, decode
 
 _READY = grpc.ChannelConnectivity.READY
@@ -277,3 +290,198 @@ class _Attempt:
         if self.channel.get_state() is not _READY:
             self.late = True
             self.rpc.cancel()
+
+
+class GrpcDialer(Service):
+    """As `Dialer`, over grpc.aio."""
+
+    shareable: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        tokens: TokenSource | None = None,
+        *,
+        dial_timeout: float = DIAL_TIMEOUT,
+        ping_every: float = PING_EVERY,
+        max_message: int = MAX_MESSAGE,
+        idle: int = 64,
+    ) -> None:
+        self._tokens = tokens
+        self._settings = ChannelSettings(dial_timeout=dial_timeout, ping_every=ping_every, max_message=max_message)
+        self._idle = idle
+        self._pool: dict[str, tuple[InprocCarrier | GrpcCarrier, Bound]] = {}
+        self._all: list[InprocCarrier | GrpcCarrier] = []
+
+    def __call__(self, url: str) -> Bound:
+        return self._peer(url)[1]
+
+    def exchange(
+        self, url: str, method: Method[Any, Any], call: Call, requests: AsyncIterable[Any]
+    ) -> AsyncGenerator[Any, None]:
+        return self._peer(url)[0].exchange(method, call, requests)
+
+    async def healthy(self, url: str, call: Call, service: str = "") -> bool:
+        return await self._peer(url)[0].healthy(call, service)
+
+    async def stop(self) -> None:
+        self._pool.clear()
+        for carrier in self._all:
+            await carrier.close()
+
+    @property
+    def connections(self) -> int:
+        return len(self._pool)
+
+    def _peer(self, url: str) -> tuple[InprocCarrier | GrpcCarrier, Bound]:
+        found = self._pool.pop(url, None)
+        if found is None:
+            target = Target.parse(url)
+            make = InprocCarrier if target.network == "inproc" else GrpcCarrier
+            carrier: InprocCarrier | GrpcCarrier = make(target, self._tokens, self._settings)
+            self._all.append(carrier)
+            found = carrier, reach(carrier)
+        self._pool[url] = found
+        for other, (old, _) in list(self._pool.items())[: max(len(self._pool) - self._idle, 0)]:
+            if other != url and not old.active:
+                del self._pool[other]
+                old.drop()
+        return found
+
+
+def listen(url: str, *, extra: Extra | None = None, mode: int = 0o600, max_message: int = MAX_MESSAGE) -> Listen:
+    """As `nsm_sdk.transport.listen`, on a grpc.aio server."""
+    target = Target.parse(url)
+    return lambda served: listening(served, target, extra=extra, mode=mode, max_message=max_message)
+
+
+class _Missing(grpc.GenericRpcHandler):
+    """NSM methods that are not offered say so."""
+
+    def __init__(self, served: Served, extra: Extra | None) -> None:
+        found = offers(served.bound, extra)
+        self._handlers: dict[str, Any] = {
+            path: grpc.stream_stream_rpc_method_handler(_missing(served, method))
+            for path, method in api.METHODS.items()
+            if path not in found
+        }
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        return self._handlers.get(details.method)
+
+
+@asynccontextmanager
+async def listening(
+    served: Served, target: Target, *, extra: Extra | None, mode: int, max_message: int
+) -> AsyncGenerator[str, None]:
+    """Serve at `target`; yields the URL with the port taken."""
+    tcp = target.network == "tcp"
+    # Before there is a server, because one that never starts keeps descriptors for ever.
+    if tcp:
+        await sockets.check_tcp(target)
+    else:
+        sockets.check_unix(target.address, target.url)
+    server = grpc.aio.server(options=server_options(max_message))
+    mount(server, served, extra=extra)
+    server.add_generic_rpc_handlers((_Missing(served, extra),))
+    services = {offer.method.service for offer in offers(served.bound, extra).values()}
+    servicer: Any = foreign_health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    served.runtime.at_drain(lambda: served.runtime.spawn(servicer.enter_graceful_shutdown, "health"))
+    with ExitStack() as place:
+        grace: float | None = None
+        try:
+            url = target.url
+            try:
+                if tcp:
+                    url = _bind_tcp(server, target)
+                else:
+                    place.enter_context(_unix(server, target, mode))
+            finally:
+                await server.start()
+            for service in sorted({"", *services}):
+                await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+            yield url
+            grace = GRACE
+        finally:
+            with anyio.CancelScope(shield=True):
+                await servicer.enter_graceful_shutdown()
+                await server.stop(grace)
+
+
+def _unix(server: grpc.aio.Server, target: Target, mode: int) -> AbstractContextManager[None]:
+    if target.address.startswith("@"):
+        server.add_insecure_port(target.grpc)
+        return nullcontext()
+    return sockets.unix_place(target.address, target.url, mode, lambda path: server.add_insecure_port(f"unix:{path}"))
+
+
+def _bind_tcp(server: grpc.aio.Server, target: Target) -> str:
+    try:
+        port = server.add_insecure_port(target.address if target.host else f"[::]:{target.port}")
+    except RuntimeError as error:
+        raise AlreadyExists(
+            f"{target.url}: address in use", hint="stop the program that listens there, or take another"
+        ) from error
+    return Target("tcp", f"{target.address.rpartition(':')[0]}:{port}").url
+
+
+def _missing(served: Served, method: Method[Any, Any]) -> Callable[[Any, Any], Any]:
+    async def answer(requests: Any, context: Any) -> None:
+        hop = served.runtime.name
+        await refuse(
+            context,
+            Unimplemented(
+                f"unknown service {method.service}", hop=hop, hint=f"{hop} does not offer it: check the address"
+            ),
+            hop,
+        )
+
+    return answer
+
+
+def _common(max_message: int) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.max_receive_message_length", max_message),
+        ("grpc.max_send_message_length", max_message),
+        ("grpc.max_metadata_size", MAX_METADATA // 2),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA),
+    ]
+
+
+def channel_options(settings: ChannelSettings) -> list[tuple[str, Any]]:
+    """Options of a gRPC channel."""
+    backoff = int(BACKOFF * 1000)
+    return [
+        *_common(settings.max_message),
+        ("grpc.initial_reconnect_backoff_ms", backoff),
+        ("grpc.max_reconnect_backoff_ms", backoff),
+        # The least time that one attempt gets, not the least pause between two.
+        ("grpc.min_reconnect_backoff_ms", max(int(settings.dial_timeout * 1000), 1000)),
+        ("grpc.keepalive_time_ms", int(settings.ping_every * 1000)),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 0),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Two dialers must not share a connection: tokens are per call, but limits and lifetimes are per dialer.
+        ("grpc.use_local_subchannel_pool", 1),
+        # Whether to call again is decided by elements, which know what a call meant; it also costs time on every call.
+        ("grpc.enable_retries", 0),
+        # Peers are named by their addresses; a proxy of the environment is for the web.
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.service_config_disable_resolution", 1),
+    ]
+
+
+def server_options(max_message: int) -> list[tuple[str, Any]]:
+    """Options of a gRPC server."""
+    return [
+        *_common(max_message),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        # With port sharing a second server would silently take half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", 300_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Go clients may ping every 10 seconds, with or without calls.
+        ("grpc.http2.min_ping_interval_without_data_ms", 9_000),
+        ("grpc.http2.max_ping_strikes", 10),
+    ]
