@@ -61,6 +61,7 @@ states = st.builds(
     anew=st.booleans(),
     gone_since=maybe_never,
     alive_at=times | st.just(-math.inf),
+    not_before=times | st.just(-math.inf),
     stale=st.booleans(),
     reselected=st.booleans(),
     reselected_at=times | st.just(-math.inf),
@@ -81,7 +82,14 @@ events: st.SearchStrategy[Event] = st.one_of(
         refresh_in=maybe_never,
         probed=st.booleans(),
     ),
-    st.builds(Failed, by=st.sampled_from(By), gone=st.booleans(), fault=st.booleans()),
+    st.builds(
+        Failed,
+        by=st.sampled_from(By),
+        gone=st.booleans(),
+        fault=st.booleans(),
+        reached=st.booleans(),
+        pushback=st.sampled_from([0.0, 0.2, 60.0]),
+    ),
     st.builds(Skipped),
     st.builds(Sent, reselect=st.booleans()),
     st.builds(Heard, said=st.sampled_from(Said)),
@@ -97,6 +105,9 @@ def check_step(before: Healing, event: Event, after: Healing, actions: list[Acti
     checks = [action for action in actions if isinstance(action, Check)]
     wishes = [action for action in actions if isinstance(action, Refresh)]
     assert len(attempts) + len(checks) + len(wishes) <= 1
+    if attempts or wishes:
+        # Whatever the matter is: a peer that asked to be left alone is.
+        assert now >= after.not_before
     if attempts:
         assert after.phase is Phase.TRYING
         assert attempts[0].reselect == after.reselects == after.anew

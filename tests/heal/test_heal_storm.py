@@ -16,9 +16,9 @@ from collections import Counter
 import anyio
 import pytest
 
-from nsm_sdk.api import Connection, Request
+from nsm_sdk.api import Connection, Request, set_expiry
 from nsm_sdk.core import Call, Element, Next
-from nsm_sdk.elements import LoadLimit, Retry
+from nsm_sdk.elements import Begin, LoadLimit, Retry, UpdatePath
 from nsm_sdk.errors import Unavailable, pushback
 from nsm_sdk.heal import Heal, Liveness, Policy
 from nsm_sdk.testing import VirtualClock, rig, sample_request, settled, virtual_time
@@ -198,3 +198,60 @@ async def test_clients_of_an_overrun_manager_come_again_when_it_says() -> None:
         journal = heal.journals.get("c")
         assert journal is not None
         assert journal.heals == 1
+
+
+@virtual_time
+async def test_data_that_dies_does_not_hurry_past_what_an_overrun_manager_has_said() -> None:
+    world = World(life=LIFE, endpoints={"nse-1": Nse(name="nse-1"), "nse-2": Nse(name="nse-2", net=2)})
+    flows = Flows(world, events=True)
+    heal = Heal(flows, seed=7)
+    async with rig(*client(world, heal)) as bench:
+        clock = VirtualClock()
+        await bench.request(sample_request("c"))
+        await settled()
+        world.error = Unavailable("overrun", retry_after=5.0)
+        flows.cut("nse-1")
+        await settled()
+        began = clock.now()
+        assert [seen.error for seen in world.requests()] == ["", "overrun"]
+        await clock.advance(4.9)
+        assert len(world.requests()) == 2
+        world.error = None
+        await clock.advance(0.2)
+        assert world.requests()[-1].at >= began + 5.0
+        journal = heal.journals.get("c")
+        assert journal is not None
+        assert (journal.heals, journal.moves) == (1, 1)
+
+
+@virtual_time
+async def test_a_close_that_an_overrun_hop_refuses_is_repeated_when_it_says() -> None:
+    closes: list[float] = []
+
+    class Overrun(Element):
+        async def close(self, call: Call, conn: Connection, next: Next) -> None:
+            closes.append(call.runtime.clock.now())
+            # The chain is closed as a whole, and then each element alone.
+            if len(closes) <= 2:
+                raise Unavailable("overrun", retry_after=20.0)
+            await next.close(call, conn)
+
+    async with rig(UpdatePath("nsc"), Begin(), Life(LIFE), Overrun()) as bench:
+        conn = await bench.request(sample_request("c"))
+        with pytest.raises(Unavailable):
+            await bench.close(conn)
+        await VirtualClock().advance(30)
+        _, second, third = closes
+        assert third >= second + 20.0
+
+
+class Life(Element):
+    """Tokens that live so many seconds."""
+
+    def __init__(self, life: float) -> None:
+        self.life = life
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        for hop in request.connection.path.path_segments:
+            set_expiry(hop, call.runtime.clock.wall() + self.life)
+        return await next.request(call, request)

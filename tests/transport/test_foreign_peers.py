@@ -90,8 +90,8 @@ async def ask(client: Running, far: Bound, timeout: float = 10.0) -> Connection:
 
 
 @asynccontextmanager
-async def channel(url: str) -> AsyncGenerator[grpc.aio.Channel, None]:
-    async with grpc.aio.insecure_channel(url.replace("unix://", "unix:")) as opened:
+async def channel(url: str, *options: tuple[str, str]) -> AsyncGenerator[grpc.aio.Channel, None]:
+    async with grpc.aio.insecure_channel(url.replace("unix://", "unix:"), options) as opened:
         yield opened
 
 
@@ -226,6 +226,29 @@ async def test_a_plain_client_reads_plain_text_and_may_read_the_trailer(adapter:
     assert code is grpc.StatusCode.NOT_FOUND
     assert text == "network service unknown is not found"
     assert trailer == {"hop": "server", "element": "Doing.request", "hint": "ask for another"}
+
+
+@both
+async def test_a_plain_client_with_retries_goes_by_what_an_overrun_hop_says(adapter: str, tmp_path: Path) -> None:
+    refusals = [Unavailable("overrun", retry_after=0.01)]
+
+    async def do(call: Call, request: Request) -> Connection:
+        if refusals:
+            raise refusals.pop()
+        return request.connection
+
+    # Left to itself it would wait longer than the call lasts.
+    policy = {
+        "maxAttempts": 3,
+        "initialBackoff": "300s",
+        "maxBackoff": "300s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+    async with pair(adapter, tmp_path, do) as p, channel(p.url, ("grpc.service_config", config)) as plain:
+        await plain.unary_unary(NETWORK_SERVICE_REQUEST.path)(b"", timeout=60)  # type: ignore[arg-type]
+    assert not refusals
 
 
 @both
