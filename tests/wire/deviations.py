@@ -243,6 +243,17 @@ DEVIATIONS: dict[tuple[str, str, str], str] = {
     ("heal-forwarder", "answers", "42"): "a next hop that is gone is UNAVAILABLE; theirs is UNKNOWN",
     ("interdomain", "answers", "115"): "nobody fits: UNAVAILABLE, with the reason; theirs is UNKNOWN",
     ("interdomain", "answers", "119"): "nobody fits: UNAVAILABLE, with the reason; theirs is UNKNOWN",
+    (
+        "heal-nse",
+        "reselects",
+        "payload",
+    ): "what the former endpoint gave is not asked for again; theirs keeps its payload",
+    ("heal-forwarder", "reselects", "payload"): (
+        "what the former endpoint gave is not asked for again; theirs keeps its payload"
+    ),
+    ("heal-datapath", "reselects", "payload"): (
+        "what the former endpoint gave is not asked for again; theirs keeps its payload"
+    ),
     ("heal-datapath", "answers", "44"): (
         "a connection that stands is UP for those who watch; theirs shows the state that the request came with"
     ),
