@@ -15,6 +15,7 @@ import contextlib
 import errno
 import os
 import random
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -198,7 +199,7 @@ class NamespaceAdapter:
             # routes of the refused addresses were refused with them
             failures = self._steps(index, [one.op for one in failures], None)
         if others is not None:
-            others.mend({op.thing.ip for op in ops if isinstance(op, Remove) and isinstance(op.thing, Address)})
+            others.mend(index, {op.thing.ip for op in ops if isinstance(op, Remove) and isinstance(op.thing, Address)})
         return failures
 
     def _steps(self, index: int, ops: Sequence[Op], others: _Others | None) -> list[Failure]:
@@ -303,16 +304,22 @@ class _Others:
         )
 
     def again(self) -> list[bytearray]:
-        """Makes what is missing; what is there stays as it is."""
+        """Makes what may be missing; what is there stays as it is."""
+        # a kernel leaves IPv6 routes alone, and one that is made twice loses its expiry
         return [
             *map(requests.again_address, self._addresses),
-            *map(requests.again_route, self._routes),
+            *(requests.again_route(body) for body in self._routes if body[0] == socket.AF_INET),
             *map(requests.again_neighbour, self._neighbours),
         ]
 
-    def mend(self, removed: set[str]) -> None:
+    def mend(self, index: int, removed: set[str]) -> None:
         """Deals with routes that cannot be as they were, after the addresses `removed` have gone or come again."""
+        there: set[bytes] = set()
+        if any(body[0] == socket.AF_INET6 for body in self._routes):
+            there = {bytes(requests.again_route(body)) for body in self._channel.dump(requests.dump_routes(6, index))}
         for body in self._routes:
+            if bytes(requests.again_route(body)) in there:
+                continue
             source = answers.route_source(body)
             if source in removed and self._make(requests.again_route(body, replaces=":" in source)):
                 continue

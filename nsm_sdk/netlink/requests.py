@@ -71,6 +71,9 @@ _KEPT_OF_A_ROUTE = {
     RTA.NH_ID,
 }
 """The attributes that make a route; the others of a dump are the kernel's remarks."""
+_EXPIRES = struct.Struct("=8xi")
+_TICKS = 100
+"""A dump counts the time that is left in these parts of a second."""
 
 
 def _text(kind: int, text: str) -> bytes:
@@ -261,9 +264,18 @@ def again_route(body: bytes, *, onlink: bool = False, source: bool = True, repla
     """
     family, prefix, src, tos, table, protocol, scope, kind, flags = ROUTE_HEAD.unpack_from(body)
     flags = flags & RT.ONLINK | (RT.ONLINK if onlink else 0)
-    attributes = {number: raw for number, raw in read_attributes(body, 12).items() if number in _KEPT_OF_A_ROUTE}
+    known = read_attributes(body, 12)
+    attributes = {number: raw for number, raw in known.items() if number in _KEPT_OF_A_ROUTE}
     if not source:
         attributes.pop(RTA.PREFSRC, None)
+    if RTA.NH_ID in attributes:
+        # an object of its own says where to, and how
+        flags = 0
+        for number in (RTA.OIF, RTA.GATEWAY, RTA.MULTIPATH, RTA.VIA):
+            attributes.pop(number, None)
+    left = _EXPIRES.unpack_from(known.get(RTA.CACHEINFO, bytes(12)))[0]
+    if left > 0:
+        attributes[RTA.EXPIRES] = U32.pack(-(-left // _TICKS))
     made = ROUTE_HEAD.pack(family, prefix, src, tos, table, protocol, scope, kind, flags)
     made += b"".join(attribute(number, raw) for number, raw in attributes.items())
     return message(NEWROUTE, ACK | CREATE | (REPLACE if replaces else APPEND), made)

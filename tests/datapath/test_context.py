@@ -10,7 +10,10 @@ State: namespaces of one test.
 
 from __future__ import annotations
 
+import re
+import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -303,3 +306,50 @@ async def test_a_route_of_the_application_with_an_address_of_ours(
     left = run_inside(world.a, found)
     assert set(left) == {"198.18.0.0", "fd00:80::"}
     assert set(left.values()) == sources
+
+
+EVERY_KIND = """
+nexthop add id 5 dev near-1
+nexthop add id 6 via 10.0.0.9 dev near-1 onlink
+route add 198.18.0.0/16 nhid 5
+route add 198.19.0.0/16 nhid 6
+route add 198.20.0.0/16 dev near-1 mtu 1300 advmss 1000
+route add 198.21.0.0/16 nexthop dev near-1 weight 2 nexthop via 10.0.0.9 dev near-1 onlink
+route add 198.22.0.0/16 via 10.0.0.9 dev near-1 onlink table 100 metric 33 proto bird
+route add 198.23.0.0/16 tos 0x10 dev near-1
+route add unreachable 198.24.0.0/16
+route add broadcast 198.25.0.255 dev near-1
+-6 route add fd00:81::/64 nexthop via fd00::9 dev near-1 onlink nexthop via fd00::8 dev near-1 onlink
+-6 route add fd00:82::/64 dev near-1 mtu 1290 pref high expires 9000
+"""
+
+
+@pytest.mark.skipif(shutil.which("ip") is None, reason="the tool `ip` (iproute2) is not installed")
+async def test_routes_of_every_kind_stay_as_they_are(world: World) -> None:
+    def ip(*words: str) -> str:
+        return subprocess.run(["ip", "-n", world.a, *words], check=True, capture_output=True, text=True).stdout
+
+    def shown() -> list[str]:
+        lines = ip("-4", "route", "show", "table", "all") + ip("-6", "route", "show", "table", "all")
+        lines = re.sub(r"\n\s*nexthop", " nexthop", lines)
+        # the seconds that are left
+        lines = re.sub(r"expires \d+sec", "expires", lines)
+        return sorted(line.strip() for line in lines.splitlines() if "198." in line or "fd00:8" in line)
+
+    datapath = await world.datapath()
+    await datapath.join(joint(world, PLAIN))
+    for line in EVERY_KIND.strip().splitlines():
+        ip(*line.split())
+    before = shown()
+    assert len(before) == 10
+    changes: list[dict[str, Any]] = [
+        {"src4": ["10.0.0.3/24"]},
+        {"src4": []},
+        {"src4": ["10.0.0.1/24"], "src6": ["fd00::1/64"]},
+        {"macs": ("02:00:00:00:01:01", "")},
+        {"src4": [], "src6": []},
+        {},
+    ]
+    for change in changes:
+        await datapath.join(joint(world, {**PLAIN, **change}))
+        assert shown() == before
