@@ -71,7 +71,9 @@ def bounded(text: str) -> str:
 
 
 def field(value: Value, name: str) -> Value:
-    """The member `name` of a map; MISSING where it has none."""
+    """The member `name` of a map; MISSING where it has none, and of what is missing itself."""
+    if isinstance(value, Missing):
+        return value
     if not isinstance(value, Mapping):
         raise Unrenderable(f"a {_kind(value)} has no field .{name}")
     # Maps decide themselves what is in them: `get` of an open one would not.
@@ -114,6 +116,8 @@ def _whole(value: Value, upper: int) -> int:
 
 def _index(args: list[Value]) -> Value:
     value, *keys = args
+    if isinstance(value, Missing):
+        raise Unrenderable("a missing value has no index")
     for key in keys:
         match value:
             case Mapping():
