@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 
 import anyio
 
-from nsm_sdk.api import KERNEL, Match, NetworkService, NetworkServiceEndpoint, Target
+from nsm_sdk.api import KERNEL, Match, NetworkService, NetworkServiceEndpoint, ServiceUrl, Target, interface_name
 from nsm_sdk.chains import nse, registrant
 from nsm_sdk.core import (
     Backoff,
@@ -36,9 +36,10 @@ from nsm_sdk.core import (
     Running,
     Service,
 )
-from nsm_sdk.elements import OnIdle
+from nsm_sdk.elements import ClientUrl, Connect, OnIdle, Passthrough
 from nsm_sdk.errors import DeadlineExceeded, InvalidRequest, NsmError, pushback
-from nsm_sdk.mechanisms import KernelServer, Mechanisms
+from nsm_sdk.mechanisms import CrossConnect, KernelClient, KernelServer, Mechanisms, TranslateMechanism
+from nsm_sdk.netlink import NetlinkThread
 from nsm_sdk.security import Source, TokenGenerator
 from nsm_sdk.transport import Dialer, listen
 from nsm_sdk.transport.sockets import short_folder
@@ -349,6 +350,12 @@ class Endpoint(RegisteredRole):
     a random one.
     `client`: a `Client` that is started before the endpoint and stopped after it, for elements that need connections
     of their own. Default: none.
+    `passthrough`: True: the endpoint hands each connection on to another endpoint of the same service, which is chosen
+    by the labels of this one instead of the client's; a service URL such as `kernel://other?label=value`: to an
+    endpoint of that service, by these labels as well. The connection gets a second interface in `namespace`; addresses
+    come from the last endpoint. Default: False.
+    `forwards`: whether the kernel passes packets between the two interfaces of a passthrough; that takes CAP_NET_ADMIN
+    in `namespace`. Default: True, but with `simulated` there is nothing to pass.
     `dial`: how peers are called. Default: by gRPC, with the tokens of `identity`.
     """
 
@@ -375,6 +382,8 @@ class Endpoint(RegisteredRole):
         on_idle: Callable[[], object] = lambda: None,
         secret: str = "",
         client: Block | None = None,
+        passthrough: bool | str = False,
+        forwards: bool = True,
         dial: Dial | None = None,
     ) -> None:
         several = [service] if isinstance(service, (str, OfferedService)) else list(service)
@@ -394,6 +403,9 @@ class Endpoint(RegisteredRole):
             Mechanisms({KERNEL: KernelServer(namespace=namespace)}, unasked=simulated),
             tokens=tokens,
             secret=secret,
+            onward=_onward(passthrough, labels, registry, dial, namespace, forwards=forwards and not simulated)
+            if passthrough
+            else (),
             services=shared,
         )
         self.client = client
@@ -417,6 +429,29 @@ class Endpoint(RegisteredRole):
         if self.client is not None:
             await self.client.start(clock=clock, observe=observe)
             stack.push_async_callback(self.client.stop)
+
+
+def _onward(
+    passthrough: bool | str,
+    labels: Mapping[str, str] | None,
+    manager: str,
+    dial: Dial,
+    namespace: str,
+    *,
+    forwards: bool,
+) -> list[Element]:
+    """The second leg of a passthrough: another service or labels, another interface, and on to the manager again."""
+    where = ServiceUrl.parse(passthrough) if isinstance(passthrough, str) else None
+    own = {**(labels or {}), **(where.labels if where is not None else {})}
+    name = where.mechanism().parameters.get("name", "") if where is not None else ""
+    return [
+        Passthrough(own, service=where.service if where is not None else ""),
+        *([CrossConnect(NetlinkThread(name="nsm-passthrough"), namespace=namespace)] if forwards else []),
+        TranslateMechanism(),
+        KernelClient(namespace=namespace, name=(lambda _: name) if name else interface_name),
+        ClientUrl(manager),
+        Connect(dial),
+    ]
 
 
 @contextmanager

@@ -49,14 +49,26 @@ def nse(
     tokens: TokenSource,
     authorize: Sequence[Element] = (),
     secret: str = "",
+    onward: Sequence[Element] = (),
     services: Sequence[Service] = (),
 ) -> Role:
-    """An endpoint called `name`; `elements` do its work: addresses, mechanisms, whatever the service is."""
+    """An endpoint called `name`; `elements` do its work: addresses, mechanisms, whatever the service is.
+
+    `onward` are the elements of an endpoint that hands its connections on to another, `Connect` the last of them.
+    """
     hub = Hub()
     return Role(
         name,
         connection=served(
-            name, TrimPath(), Chain("own", *elements), tokens=tokens, hub=hub, authorize=authorize, secret=secret
+            name,
+            TrimPath(),
+            Chain("own", *elements),
+            *([Chain("onward", *onward)] if onward else []),
+            tokens=tokens,
+            hub=hub,
+            follower=Follower() if onward else None,
+            authorize=authorize,
+            secret=secret,
         ),
         monitor=Chain("monitor", Watch(hub)),
         services=services,

@@ -11,35 +11,69 @@ State: the endpoint behind us, one per connection.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Call, Element, Next, Slot
+from nsm_sdk.errors import FailedPrecondition
+
+
+class Behind(NamedTuple):
+    """The endpoint that a connection goes on to."""
+
+    name: str
+    payload: str
 
 
 class Passthrough(Element):
-    """Go on as a client with `labels`."""
+    """Go on as a client of the same service, or of `service`, with `labels`.
 
-    def __init__(self, labels: Mapping[str, str] | None = None) -> None:
+    FailedPrecondition for a connection that has come through this endpoint before: it would go round in a circle.
+    """
+
+    def __init__(self, labels: Mapping[str, str] | None = None, *, service: str = "") -> None:
         self.labels = dict(labels or {})
-        self._behind = Slot[str]("endpoint behind")
+        self.service = service
+        self._behind = Slot[Behind]("endpoint behind")
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
-        labels, name = dict(request.connection.labels), request.connection.network_service_endpoint_name
-        self._turn(request.connection, self._behind.get(call) or "")
+        asked = request.connection
+        _check_circle(asked)
+        labels, name, payload = dict(asked.labels), asked.network_service_endpoint_name, asked.payload
+        service = asked.network_service
+        self._turn(call, asked)
         conn = await next.request(call, request)
-        self._behind.set(call, conn.network_service_endpoint_name)
+        self._behind.set(call, Behind(conn.network_service_endpoint_name, conn.payload))
         conn.network_service_endpoint_name = name
+        if self.service:
+            conn.network_service, conn.payload = service, payload
         _replace(conn, labels)
         return conn
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
-        self._turn(conn, self._behind.get(call) or "")
+        self._turn(call, conn)
         await next.close(call, conn)
         self._behind.pop(call)
 
-    def _turn(self, conn: Connection, behind: str) -> None:
-        conn.network_service_endpoint_name = behind
+    def _turn(self, call: Call, conn: Connection) -> None:
+        behind = self._behind.get(call) or Behind("", "")
+        conn.network_service_endpoint_name = behind.name
+        if self.service:
+            conn.network_service, conn.payload = self.service, behind.payload
         _replace(conn, self.labels)
+
+
+def _check_circle(conn: Connection) -> None:
+    path = conn.path
+    before = path.path_segments[: path.index]
+    if not before or path.index >= len(path.path_segments):
+        return
+    own = path.path_segments[path.index].name
+    if any(segment.name == own for segment in before):
+        raise FailedPrecondition(
+            f"the connection has come through endpoint {own!r} before",
+            hint=f"give the service match rules that lead from the labels of {own!r} to another endpoint",
+        )
 
 
 def _replace(conn: Connection, labels: Mapping[str, str]) -> None:

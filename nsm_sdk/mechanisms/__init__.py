@@ -7,6 +7,7 @@ Place: beside the other rooms of elements; knows no netlink library.
 State: none here.
 """
 
+from nsm_sdk.mechanisms.cross_connect import CrossConnect
 from nsm_sdk.mechanisms.datapath import KernelDatapath
 from nsm_sdk.mechanisms.desired import Desired, apply, desired, diff
 from nsm_sdk.mechanisms.forward import KernelForward
@@ -27,6 +28,7 @@ __all__ = [
     "FAR_MECHANISM",
     "OURS",
     "Address",
+    "CrossConnect",
     "Datapath",
     "Desired",
     "Joint",

@@ -86,7 +86,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A policy rule: what matches looks up `table`. Ports are inclusive ranges; 0 and None mean any."""
+    """A policy rule: what matches looks up `table`. Ports are inclusive ranges; 0 and None mean any. `enters`: the
+    interface by which it came in; empty: any, or made here."""
 
     family: int
     priority: int
@@ -96,6 +97,7 @@ class Rule:
     proto: int = 0
     sport: tuple[int, int] | None = None
     dport: tuple[int, int] | None = None
+    enters: str = ""
 
 
 @dataclass(frozen=True, slots=True)

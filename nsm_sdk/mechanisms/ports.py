@@ -66,6 +66,11 @@ class Namespace(Protocol):
     def delete_link(self, index: int) -> bool:
         """Deletes the link and its peer; False when it was gone."""
 
+    def forward(self, names: Sequence[str]) -> None:
+        """Lets what comes in by these links leave by another, also where an address of this namespace stands in it:
+        policy rules of a priority below 100 go before the namespace's own addresses. PermissionDenied where it may not
+        be changed."""
+
 
 class Kernel(Protocol):
     """The machine's namespaces; used only inside `Netlink.run`."""

@@ -93,6 +93,7 @@ def rule(body: bytes) -> tuple[bool, Rule] | None:
         proto=attributes.get(FRA.IP_PROTO, b"\0")[0],
         sport=_range(attributes.get(FRA.SPORT_RANGE)),
         dport=_range(attributes.get(FRA.DPORT_RANGE)),
+        enters=attributes.get(FRA.IIFNAME, b"").rstrip(b"\0").decode("utf-8", "replace"),
     )
 
 

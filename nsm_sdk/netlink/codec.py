@@ -80,7 +80,7 @@ class RT:
 class FRA:
     """Attributes of rules, and the action that looks up a table."""
 
-    SRC, PRIORITY, TABLE, PROTOCOL, IP_PROTO, SPORT_RANGE, DPORT_RANGE = 2, 6, 15, 21, 22, 23, 24
+    SRC, IIFNAME, PRIORITY, TABLE, PROTOCOL, IP_PROTO, SPORT_RANGE, DPORT_RANGE = 2, 3, 6, 15, 21, 22, 23, 24
     TO_TABLE = 1
 
 

@@ -60,6 +60,7 @@ class FakeNamespace:
         self.id = NamespaceId(dev=4, ino=inode)
         self.state: dict[int, Observed] = {}
         self.rules: set[Rule] = set()
+        self.forwarding: set[str] = set()
         self.peers: dict[int, tuple[FakeNamespace, int]] = {}
         self.watches: set[FakeWatch] = set()
         self.refuse: Callable[[Op], int] = lambda op: 0
@@ -145,6 +146,10 @@ class FakeNamespace:
         if peer is not None:
             peer[0].delete_link(peer[1])
         return True
+
+    def forward(self, names: Sequence[str]) -> None:
+        """Notes the names in `forwarding`."""
+        self.forwarding.update(names)
 
     def emit(self, event: LinkEvent) -> None:
         """Tells everybody who watches."""

@@ -25,6 +25,7 @@ from nsm_sdk.mechanisms.clients import has_processes
 from nsm_sdk.mechanisms.model import Add, Address, Failure, Link, NamespaceId, Observed, Op, Remove, Rule, SetLink
 from nsm_sdk.mechanisms.ports import Namespace, NewEnd
 from nsm_sdk.netlink import answers, requests
+from nsm_sdk.netlink.codec import RT
 from nsm_sdk.netlink.namespaces import inside, open_namespace
 from nsm_sdk.netlink.sockets import NetlinkSocket, Refused
 
@@ -33,6 +34,9 @@ _THERE = {errno.EEXIST}
 _BATCH = 64
 _TRIES = 8
 _REACHABLE_WITHIN = 1.0
+_LOCAL_PRIORITY = 100
+_FORWARDING = {"forwarding": "1", "accept_local": "1", "rp_filter": "0", "proxy_arp": "1", "send_redirects": "0"}
+"""Each interface has got an address of what is behind the other: answer for it, and take what comes from it."""
 _BRIDGED = 1
 # indexes of our choice: far above those that the kernel hands out
 _INDEXES = range(1 << 20, 1 << 30)
@@ -263,6 +267,39 @@ class NamespaceAdapter:
             return False
         return body is not None and answers.is_local(body)
 
+    def forward(self, names: Sequence[str]) -> None:
+        for family in (4, 6):
+            self._own_addresses_later(family)
+        settings = {"net/ipv6/conf/all/forwarding": "1"}
+        for name in names:
+            settings |= {f"net/ipv4/conf/{name}/{key}": value for key, value in _FORWARDING.items()}
+            settings[f"net/ipv4/neigh/{name}/proxy_delay"] = "0"
+
+        def write() -> list[str]:
+            # The stricter of both holds, and strict says no to addresses that are this namespace's own as well.
+            everywhere = Path("/proc/sys/net/ipv4/conf/all/rp_filter")
+            if everywhere.read_text().strip() == "1":
+                settings["net/ipv4/conf/all/rp_filter"] = "2"
+            return [key for key, value in settings.items() if not _has(f"/proc/sys/{key}", value)]
+
+        refused = [key for key in inside(self.handle, write) if key.startswith("net/ipv4/conf")]
+        if refused:
+            raise PermissionDenied(
+                f"the kernel setting {refused[0]} of {self.url} cannot be written", hint="mount /proc/sys writable"
+            )
+
+    def _own_addresses_later(self, family: int) -> None:
+        """Let policy rules of a priority below `_LOCAL_PRIORITY` go before the table of this namespace's addresses."""
+        found = [rule for _, rule in filter(None, map(answers.rule, self._dump(requests.dump_rules(family))))]
+        early = [one for one in found if one.table == RT.TABLE_LOCAL and one.priority < _LOCAL_PRIORITY]
+        if not early:
+            return
+        later = Rule(family=family, priority=_LOCAL_PRIORITY, table=RT.TABLE_LOCAL)
+        # At no time is there none: without it nothing would reach this namespace.
+        ops: list[Op] = [Add(later), *(Remove(one) for one in early)]
+        for failure in self.apply(0, ops):
+            raise _refused(failure.errno, f"to look at policy rules of {self.url} before its own addresses")
+
     def delete_link(self, index: int) -> bool:
         [code] = self.channel.send([requests.delete_link(index)])
         if code and code not in _GONE:
@@ -357,6 +394,14 @@ def _wants_ipv6(failure: Failure) -> bool:
         and isinstance(op.thing, Address)
         and op.thing.family == 6
     )
+
+
+def _has(path: str, text: str) -> bool:
+    """Whether a kernel setting is so, after writing it if it was not."""
+    with contextlib.suppress(OSError):
+        if Path(path).read_text().strip() == text:
+            return True
+    return _write(path, text)
 
 
 def _write(path: str, text: str) -> bool:

@@ -216,7 +216,12 @@ def _rule(one: Rule, adding: bool) -> bytearray:
     body = ROUTE_HEAD.pack(AF[one.family], 0, one.src_prefix, 0, table, 0, 0, FRA.TO_TABLE, 0)
     if one.src:
         body += attribute(FRA.SRC, _ip(one.src))
-    body += _u32(FRA.PRIORITY, one.priority) + _u32(FRA.TABLE, one.table) + attribute(FRA.PROTOCOL, bytes((OURS,)))
+    body += _u32(FRA.PRIORITY, one.priority) + _u32(FRA.TABLE, one.table)
+    if adding or one.table != RT.TABLE_LOCAL:
+        # What is removed must be ours, but for the rule that a namespace is born with.
+        body += attribute(FRA.PROTOCOL, bytes((OURS,)))
+    if one.enters:
+        body += _text(FRA.IIFNAME, one.enters)
     if one.proto:
         body += attribute(FRA.IP_PROTO, bytes((one.proto,)))
     if one.sport:

@@ -19,6 +19,7 @@ MODES: dict[str, tuple[Mode, ...]] = {
     "heal_with_a_probe": (MEMORY, NAMESPACES),
     "kernel_to_kernel": (MEMORY, NAMESPACES),
     "own_server": (UNIX,),
+    "passthrough": (MEMORY, NAMESPACES),
     "two_services": (INPROC,),
 }
 RUNS = [

@@ -102,6 +102,7 @@ def _rules(draw: st.DrawFn) -> Rule:
         proto=draw(st.integers(0, 255)),
         sport=draw(_ports),
         dport=draw(_ports),
+        enters=draw(st.sampled_from(["", "nsm-1", "x" * 15])),
     )
 
 
@@ -112,6 +113,7 @@ def test_rules(one: Rule) -> None:
     assert (value(message, "FRA_TABLE"), value(message, "FRA_PRIORITY")) == (one.table, one.priority)
     assert (value(message, "FRA_SRC") or "", message["src_len"]) == (one.src, one.src_prefix)
     assert (value(message, "FRA_IP_PROTO") or 0, message["action"]) == (one.proto, 1)
+    assert (value(message, "FRA_IIFNAME") or "") == one.enters
     assert value(message, "FRA_PROTOCOL") in (OURS, bytes((OURS,)), "78")
     assert answers.rule(bytes(packet[16:])) == (True, one)
 

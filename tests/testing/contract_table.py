@@ -35,6 +35,7 @@ from nsm_sdk.elements import (
 from nsm_sdk.heal import Resume
 from nsm_sdk.ipam import ClusterPrefixes, ExcludedPrefixes, PointToPointIpam, SinglePointIpam
 from nsm_sdk.mechanisms import (
+    CrossConnect,
     KernelClient,
     KernelForward,
     KernelServer,
@@ -43,6 +44,7 @@ from nsm_sdk.mechanisms import (
     SimulatedDatapath,
     TranslateMechanism,
 )
+from nsm_sdk.netlink import FakeNetlink
 from nsm_sdk.registry import FORWARDER, Candidates, Discover, DiscoverForwarder
 from nsm_sdk.registry.matching import POINT_TO_POINT
 from nsm_sdk.security import Authenticate, Insecure, TokenGenerator, UpdateToken
@@ -172,6 +174,11 @@ TABLE: dict[str, Contract] = {
     "PointToPointIpam": Contract(factory=lambda: PointToPointIpam("10.0.0.0/24"), owns=frozenset({IPAM})),
     "SinglePointIpam": Contract(factory=lambda: SinglePointIpam("10.0.0.0/24"), owns=frozenset({IPAM})),
     # -- nsm_sdk.mechanisms ---------------------------------------------------------------------------------------
+    "CrossConnect": Contract(
+        factory=lambda: CrossConnect(FakeNetlink(create=True)),
+        request=with_mechanism,
+        below=lambda: (TranslateMechanism(), Offer.kernel(), Chooses()),
+    ),
     "KernelClient": Contract(factory=KernelClient, owns=frozenset({PREFERENCES})),
     "KernelForward": Contract(
         factory=lambda: KernelForward(SimulatedDatapath()),
