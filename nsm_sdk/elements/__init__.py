@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from nsm_sdk.elements.begin import Begin, forget_endpoint
 from nsm_sdk.elements.cleanup import Cleanup
-from nsm_sdk.elements.client_url import ClientUrl
-from nsm_sdk.elements.connect import Connect
-from nsm_sdk.elements.far import FAR, Far
+from nsm_sdk.elements.connect import NEXT_HOP, ClientUrl, Connect, NextHop
 from nsm_sdk.elements.idle import OnIdle
 from nsm_sdk.elements.labels import ClientInfo, SetExtraContext
 from nsm_sdk.elements.load_limit import LoadLimit
@@ -30,7 +28,7 @@ from nsm_sdk.elements.timeout import Timeout, close_after
 from nsm_sdk.elements.update_path import TrimPath, UpdatePath
 
 __all__ = [
-    "FAR",
+    "NEXT_HOP",
     "REFRESHING",
     "Begin",
     "Case",
@@ -39,7 +37,6 @@ __all__ = [
     "ClientUrl",
     "Condition",
     "Connect",
-    "Far",
     "Follower",
     "Following",
     "Heard",
@@ -47,6 +44,7 @@ __all__ = [
     "LoadLimit",
     "Monitor",
     "News",
+    "NextHop",
     "OnIdle",
     "Passthrough",
     "Refresh",

@@ -5,21 +5,24 @@ Does:  sends the request to where `call.url` points, and the close to where the 
        is noted before sending, so that an answer that never arrives does not hide what must be closed. Where the
        transport is certain that nothing was sent (`NotReached`), the note goes again, and there is nothing to close.
 Place: last in a chain that continues elsewhere.
-State: `FAR`, the far side of the connection; read by elements that follow the next hop (monitor, heal).
+State: `NEXT_HOP`, the far side of the connection; read by elements that follow the next hop (monitor, heal).
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+import os
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from nsm_sdk.api import Connection, Request, Snapshot
-from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, State, cleanup_time
-from nsm_sdk.elements.answer import Asked
-from nsm_sdk.elements.far import FAR, Far
+from nsm_sdk.api import KERNEL, Connection, Kernel, Request, Snapshot, describe
+from nsm_sdk.api.limits import excess
+from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, Slot, State, cleanup_time
 from nsm_sdk.errors import (
     AlreadyExists,
     Cancelled,
+    DataLoss,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidRequest,
@@ -28,6 +31,142 @@ from nsm_sdk.errors import (
     Unavailable,
     Unimplemented,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """The next hop of a connection."""
+
+    url: str
+    bound: Bound
+    sent: Snapshot
+    """The connection as it was last sent there, or as it was last answered."""
+    lost: bool = False
+    """It did not answer when it was told to close."""
+    passed: PassedFile | None = None
+    """The file in its answer that has no URL here."""
+
+
+NEXT_HOP: Slot[NextHop] = Slot("next hop")
+
+
+FILE = Kernel.netns_url.key
+"""The mechanism parameter that names a file: a network namespace, or the socket of a memif interface."""
+_INODE = "inode://"
+_HINT = "the next hop is not to be relied upon: look at its log, and at its version"
+
+
+class SentConnection:
+    """What is sent, as far as the answer must agree with it."""
+
+    __slots__ = ("files", "id", "index", "way")
+
+    def __init__(self, request: Request) -> None:
+        conn = request.connection
+        self.files = asked_files(request)
+        self.id = conn.id
+        self.index = conn.path.index
+        self.way = [(hop.name, hop.id) for hop in conn.path.path_segments[: self.index + 1]]
+
+    def check_answer(self, call: Call, answer: Connection, url: str) -> tuple[Snapshot, PassedFile | None]:
+        """The answer of the hop at `url`, put right, and the file of its mechanism that came without a name.
+
+        DataLoss for one that is about something else.
+        """
+        path = answer.path
+        way = [(hop.name, hop.id) for hop in path.path_segments[: self.index + 1]]
+        if way != self.way:
+            raise DataLoss(
+                f"{url} was asked for connection {self.id!r} and answered with another: {describe(answer)}", hint=_HINT
+            )
+        if answer.id != self.id:
+            answer.id = self.id
+        if path.index != self.index:
+            path.index = self.index
+        passed = self._restore(answer)
+        snapshot = call.snapshot(answer)
+        what = excess(answer, len(snapshot.data))
+        if what:
+            raise DataLoss(f"{url} answered too much for connection {self.id!r}: {what}", hint=_HINT)
+        return snapshot, passed
+
+    def _restore(self, answer: Connection) -> PassedFile | None:
+        """Put the URL that was asked with back into a mechanism that names the same file by its inode."""
+        if not answer.HasField("mechanism"):
+            return None
+        inode = answer.mechanism.parameters.get(FILE, "")
+        if not inode.startswith(_INODE):
+            return None
+        asked = self.files.get(answer.mechanism.type, [])
+        if inode in asked:
+            return None  # the caller speaks of it so
+        same = next((one for one in asked if _inode_of(one) == inode), "")
+        if not same and asked and answer.mechanism.type == KERNEL:
+            # Of a kernel interface the namespace is the caller's, seen from here or not.
+            same = asked[0]
+        if same:
+            answer.mechanism.parameters[FILE] = same
+            return None
+        return PassedFile(inode, asked[0] if asked else "")
+
+
+@dataclass(frozen=True, slots=True)
+class PassedFile:
+    """A file that the next hop names by the inode of a descriptor which it has sent, and how it is named to that hop.
+
+    A Go peer waits for the descriptor of any inode that it reads, until the call ends; none is sent from here.
+    """
+
+    inode: str
+    asked: str
+    """The URL that was asked with; empty: none."""
+
+    def take_out(self, conn: Connection) -> None:
+        """Name the file as it was named when it was asked for."""
+        if not conn.HasField("mechanism") or conn.mechanism.parameters.get(FILE, "") != self.inode:
+            return
+        if self.asked:
+            conn.mechanism.parameters[FILE] = self.asked
+        else:
+            del conn.mechanism.parameters[FILE]
+
+
+def asked_files(request: Request) -> Mapping[str, list[str]]:
+    """The file URLs that a request names, by type of mechanism; those of its preferences first."""
+    files: dict[str, list[str]] = {}
+    conn = request.connection
+    for mechanism in (*request.mechanism_preferences, *([conn.mechanism] if conn.HasField("mechanism") else [])):
+        if url := mechanism.parameters.get(FILE, ""):
+            files.setdefault(mechanism.type, []).append(url)
+    return files
+
+
+def _inode_of(url: str) -> str:
+    """How a Go peer names the file; empty for what is no file here."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "file":
+        return ""
+    try:
+        found = os.stat(urllib.parse.unquote(parts.path))
+    except (OSError, ValueError):
+        return ""
+    return f"{_INODE}{found.st_dev}/{found.st_ino}"
+
+
+class ClientUrl(Element):
+    """The next hop is `url`; an empty one leaves it to whoever chose before."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        call.url = self.url or call.url
+        return await next.request(call, request)
+
+    async def close(self, call: Call, conn: Connection, next: Next) -> None:
+        call.url = self.url or call.url
+        await next.close(call, conn)
+
 
 logger = logging.getLogger("nsm_sdk.elements")
 
@@ -43,7 +182,7 @@ class Connect(Element):
     """Go on over `dial`. Close tolerates a next hop that is gone: its own timers free what it held."""
 
     last = True
-    far = FAR
+    far = NEXT_HOP
 
     def __init__(self, dial: Dial) -> None:
         self.dial = dial
@@ -52,7 +191,7 @@ class Connect(Element):
         url = call.url
         if not url:
             raise FailedPrecondition("no next hop was chosen", hint="put an element that sets call.url above Connect")
-        before = FAR.get(call)
+        before = NEXT_HOP.get(call)
         if before is not None and before.url != url:
             if before.lost:
                 # It was told a moment ago and did not answer: the new way does not wait for it once more.
@@ -64,10 +203,10 @@ class Connect(Element):
             raise Unimplemented(f"{url} offers no connections", hint="is this the address of a manager or an endpoint?")
         fresh = before is None or before.url != url
         if fresh:
-            FAR.set(call, Far(url, bound, call.snapshot(request.connection)))
+            NEXT_HOP.set(call, NextHop(url, bound, call.snapshot(request.connection)))
         elif before is not None and before.passed is not None:
             before.passed.take_out(request.connection)
-        asked = Asked(request)
+        asked = SentConnection(request)
         call.unsent = False
         try:
             answer = await bound.connection.request(call, request)
@@ -76,14 +215,14 @@ class Connect(Element):
             # given up while the transport was dialing.
             # Who refuses because another has what is asked for has built nothing, and what stands there is not ours.
             if fresh and (call.unsent or isinstance(error, (NotReached, AlreadyExists))):
-                FAR.pop(call)
+                NEXT_HOP.pop(call)
             raise
-        sent, passed = asked.accept(call, answer, url)
-        FAR.set(call, Far(url, bound, sent, passed=passed))
+        sent, passed = asked.check_answer(call, answer, url)
+        NEXT_HOP.set(call, NextHop(url, bound, sent, passed=passed))
         return answer
 
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
-        known = FAR.get(call)
+        known = NEXT_HOP.get(call)
         far = known or self._guess(call, conn)
         if far is None:
             return
@@ -101,15 +240,15 @@ class Connect(Element):
             logger.warning("%s: %s could not be told to close %s: %s", call.runtime.name, far.url, conn.id, error)
             # Nobody to tell of a connection that is a guess: whoever comes there later knows as little of it as we do.
             if known is not None or not isinstance(error, NotReached):
-                FAR.set(call, replace(far, lost=True))
+                NEXT_HOP.set(call, replace(far, lost=True))
             return
         except InvalidRequest:
             # Refused as malformed: nothing can be held there under these ids, and asking again changes nothing.
-            FAR.pop(call)
+            NEXT_HOP.pop(call)
             raise
         finally:
             call.deadline = outer
-        FAR.pop(call)
+        NEXT_HOP.pop(call)
 
     def _reach(self, url: str) -> Bound:
         try:
@@ -120,23 +259,23 @@ class Connect(Element):
                 f"the next hop has an address that cannot be used: {error.message}", hint=error.hint
             ) from error
 
-    def _guess(self, call: Call, conn: Connection) -> Far | None:
+    def _guess(self, call: Call, conn: Connection) -> NextHop | None:
         """Where a connection that this hop has forgotten (it was restarted) went, if somebody above could tell."""
         if not call.url or conn.path.index + 1 >= len(conn.path.path_segments):
             return None
         bound = self._reach(call.url)
-        return None if bound.connection is None else Far(call.url, bound, Snapshot.of(conn))
+        return None if bound.connection is None else NextHop(call.url, bound, Snapshot.of(conn))
 
-    async def _leave(self, call: Call, conn: Connection, far: Far) -> None:
+    async def _leave(self, call: Call, conn: Connection, far: NextHop) -> None:
         """The connection moves elsewhere; its former next hop is told, but cannot keep it."""
         with cleanup_time(MOVE_TIME):
             try:
                 await self._close(call, conn, far, patient=False)
             except NsmError as error:
                 logger.warning("%s: leaving %s for %s: %s", call.runtime.name, far.url, call.url or "another", error)
-        FAR.pop(call)
+        NEXT_HOP.pop(call)
 
-    def _leave_later(self, call: Call, conn: Connection, far: Far) -> None:
+    def _leave_later(self, call: Call, conn: Connection, far: NextHop) -> None:
         runtime, stored = call.runtime, Snapshot.of(conn)
 
         async def leave() -> None:
@@ -145,9 +284,9 @@ class Connect(Element):
             await self._leave(late, stored.connection(), far)
 
         runtime.after(LATER, lambda: runtime.spawn(leave, "leave a next hop"))
-        FAR.pop(call)
+        NEXT_HOP.pop(call)
 
-    async def _close(self, call: Call, conn: Connection, far: Far, *, patient: bool) -> None:
+    async def _close(self, call: Call, conn: Connection, far: NextHop, *, patient: bool) -> None:
         assert far.bound.connection is not None
         closing = far.sent.connection()
         # The hops up to here have fresh tokens; what lies beyond is as the far side knows it.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from nsm_sdk.api import Connection, EventType, Request, Snapshot, State
 from nsm_sdk.core import Call, Cause, Element, Next, Slot
-from nsm_sdk.elements.far import FAR
+from nsm_sdk.elements.connect import NEXT_HOP
 from nsm_sdk.elements.monitor_client import Follower, Following, Heard, News
 from nsm_sdk.elements.monitor_server import Hub
 from nsm_sdk.errors import AlreadyExists
@@ -81,7 +81,7 @@ class Monitor(Element):
         shown.snapshot = self.hub.update(conn)
 
     def _follow(self, call: Call, conn: Connection, shown: Shown, since: int) -> None:
-        far = FAR.get(call)
+        far = NEXT_HOP.get(call)
         if self.follower is None or far is None:
             return
         if shown.following is not None and shown.far_url == far.url:

@@ -21,7 +21,7 @@ import anyio
 from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Selector
 from nsm_sdk.api.limits import SMALL, excess
 from nsm_sdk.core import Backoff, Call, Runtime, Service
-from nsm_sdk.elements.far import Far
+from nsm_sdk.elements.connect import NextHop
 from nsm_sdk.errors import ConnectionRetired, NsmError, Status
 
 logger = logging.getLogger("nsm_sdk.elements")
@@ -99,7 +99,7 @@ class Following:
 class _Peer:
     """The streams to one peer under one name of ours."""
 
-    def __init__(self, name: str, far: Far) -> None:
+    def __init__(self, name: str, far: NextHop) -> None:
         self.name = name
         self.far = far
         self.listeners: dict[str, Following] = {}
@@ -134,7 +134,7 @@ class Follower(Service):
         self._count += 1
         return self._count
 
-    def follow(self, conn: Connection, far: Far, listener: Listener, *, since: int = 0) -> Following | None:
+    def follow(self, conn: Connection, far: NextHop, listener: Listener, *, since: int = 0) -> Following | None:
         """Tell `listener` of `conn` (as this hop sees it) from now on, and of what has come since the mark `since`.
 
         What came before speaks of what the Request has renewed. None where the peer offers no monitor.
@@ -152,7 +152,7 @@ class Follower(Service):
             listener(Heard(News.EVENT, missed[1], missed[0]))
         return following
 
-    def _peer(self, name: str, far: Far) -> _Peer:
+    def _peer(self, name: str, far: NextHop) -> _Peer:
         peer = self._peers.get((name, far.url))
         if peer is None:
             peer = self._peers[name, far.url] = _Peer(name, far)

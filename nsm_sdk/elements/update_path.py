@@ -18,7 +18,7 @@ from nsm_sdk.api import Connection, Request, describe
 from nsm_sdk.api.limits import MOST_ITEMS, SMALL, check_limits
 from nsm_sdk.api.tokens import TOKEN_KEY, subject
 from nsm_sdk.core import Call, Element, Next, Secret
-from nsm_sdk.elements.far import FAR
+from nsm_sdk.elements.connect import NEXT_HOP
 from nsm_sdk.errors import InvalidRequest
 
 MOST_HOPS = MOST_ITEMS["path_segments"]
@@ -125,10 +125,10 @@ class UpdatePath(Element):
 class TrimPath(Element):
     """Let the path end here, unless `Connect` below has sent the request on."""
 
-    _far = FAR
+    _far = NEXT_HOP
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         conn = await next.request(call, request)
-        if FAR.get(call) is None:
+        if NEXT_HOP.get(call) is None:
             del conn.path.path_segments[conn.path.index + 1 :]
         return conn

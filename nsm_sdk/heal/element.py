@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 from nsm_sdk.api import Connection, Request, State, expiry
 from nsm_sdk.core import Call, Cause, Element, Next, Service, Slot
-from nsm_sdk.elements import FAR, REFRESHING, Begin, Follower, Refresh, refresh_after
+from nsm_sdk.elements import NEXT_HOP, REFRESHING, Begin, Follower, Refresh, refresh_after
 from nsm_sdk.elements import Heard as HeardNews
 from nsm_sdk.errors import pushback
 from nsm_sdk.heal import steps
@@ -186,7 +186,7 @@ class Heal(Element):
             )
 
     def _follow(self, call: Call, conn: Connection, held: Held, since: int) -> None:
-        far = FAR.get(call)
+        far = NEXT_HOP.get(call)
         if far is None:
             return
         if held.following is not None and held.far_url == far.url:

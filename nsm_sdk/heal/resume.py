@@ -15,7 +15,7 @@ import logging
 from nsm_sdk.api import KERNEL, Connection, Request, State
 from nsm_sdk.api.mechanism import namespace_identity
 from nsm_sdk.core import Call, Dial, Element, Next
-from nsm_sdk.elements.answer import FILE, PassedFile, asked_files
+from nsm_sdk.elements.connect import FILE, PassedFile, asked_files
 from nsm_sdk.elements.merge import wishes
 from nsm_sdk.errors import Cancelled, DeadlineExceeded, NsmError, Unavailable
 from nsm_sdk.heal.earlier import checked_by, find_connections, take_over

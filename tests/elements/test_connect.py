@@ -11,7 +11,7 @@ import pytest
 
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Call, Chain, Element, Next, Role, Running
-from nsm_sdk.elements import FAR, Begin, Connect, UpdatePath
+from nsm_sdk.elements import NEXT_HOP, Begin, Connect, UpdatePath
 from nsm_sdk.errors import (
     FailedPrecondition,
     NotReached,
@@ -127,7 +127,7 @@ async def test_a_refresh_that_never_left_keeps_the_connection_and_what_to_close(
         await running["far"].wait_ended()
         with pytest.raises(NotReached):
             await client.request(asking(), timeout=5)
-        assert (await client.left()).slots == [FAR.name]
+        assert (await client.left()).slots == [NEXT_HOP.name]
 
 
 @virtual_time
@@ -195,7 +195,7 @@ async def test_close_succeeds_with_the_next_hop_gone_and_stops_trying_when_its_t
         running["far"].kill()
         await running["far"].wait_ended()
         await client.close(timeout=5)
-        assert (await client.left()).slots == [FAR.name], "kept on purpose: closed again later"
+        assert (await client.left()).slots == [NEXT_HOP.name], "kept on purpose: closed again later"
     assert not client.running.runtime.running
 
 

@@ -12,7 +12,7 @@ import pytest
 from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Request, Selector, Snapshot, State
 from nsm_sdk.core import Call, Chain, Element, Next, Role, Running, WatchElement, WatchNext
 from nsm_sdk.elements import Begin, ClientUrl, Connect, Follower, Heard, Hub, Monitor, News, UpdatePath, Watch
-from nsm_sdk.elements.far import FAR, Far
+from nsm_sdk.elements.connect import NEXT_HOP, NextHop
 from nsm_sdk.errors import PermissionDenied, Unavailable
 from nsm_sdk.testing import FailTimes, current_clock, rig, settled, virtual_time
 from nsm_sdk.transport import Dialer, listen
@@ -187,7 +187,7 @@ async def test_a_peer_that_came_back_without_the_connection_says_so() -> None:
     class Listen(Element):
         async def request(self, call: Call, request: Request, next: Next) -> Connection:
             conn = await next.request(call, request)
-            far = FAR.get(call)
+            far = NEXT_HOP.get(call)
             assert far is not None
             follower.follow(conn, far, heard.append)
             return conn
@@ -219,7 +219,7 @@ async def test_a_follower_that_stops_before_its_stream_is_open_stops_quietly(cap
             conn = await ask(first)
             conn.path.index = 0
             conn.id = conn.path.path_segments[0].id
-            far = Far(url="inproc://end", bound=dial("inproc://end"), sent=Snapshot.of(conn))
+            far = NextHop(url="inproc://end", bound=dial("inproc://end"), sent=Snapshot.of(conn))
             assert follower.follow(conn, far, print) is not None
             await follower.stop()
             await settled()
@@ -265,7 +265,7 @@ async def test_what_a_peer_said_before_the_request_is_not_news() -> None:
         async def request(self, call: Call, request: Request, next: Next) -> Connection:
             since = follower.mark()
             conn = await next.request(call, request)
-            far = FAR.get(call)
+            far = NEXT_HOP.get(call)
             assert far is not None
             follower.follow(conn, far, heard.append, since=since)
             return conn

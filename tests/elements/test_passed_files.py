@@ -3,7 +3,7 @@
 
 Does:  lets a peer answer with the inode of a namespace, as Go programs do on unix sockets, and hang on each inode that
        is sent to it without a descriptor; then requests, refreshes, heals and closes.
-Place: nsm_sdk.elements.answer, nsm_sdk.elements.connect, nsm_sdk.mechanisms.kernel, nsm_sdk.heal.resume.
+Place: nsm_sdk.elements.connect, nsm_sdk.elements.connect, nsm_sdk.mechanisms.kernel, nsm_sdk.heal.resume.
 State: none.
 """
 
@@ -20,7 +20,7 @@ import pytest
 from nsm_sdk.api import KERNEL, MEMIF, Connection, Mechanism, Request
 from nsm_sdk.core import Call, Chain, Element, Next, Role
 from nsm_sdk.elements import Begin, Connect, Hub, Monitor, Refresh, UpdatePath, Watch
-from nsm_sdk.elements.client_url import ClientUrl
+from nsm_sdk.elements.connect import ClientUrl
 from nsm_sdk.heal import Heal, Resume
 from nsm_sdk.mechanisms import KernelClient
 from nsm_sdk.mechanisms.kernel import own_namespace

@@ -13,8 +13,7 @@ import pytest
 from nsm_sdk.api import Connection, PathSegment, Request
 from nsm_sdk.core import Bound, Call, Dial, Element, Next
 from nsm_sdk.elements.begin import Begin
-from nsm_sdk.elements.client_url import ClientUrl
-from nsm_sdk.elements.connect import Connect
+from nsm_sdk.elements.connect import ClientUrl, Connect
 from nsm_sdk.elements.labels import ClientInfo, SetExtraContext
 from nsm_sdk.elements.passthrough import Passthrough
 from nsm_sdk.elements.update_path import TrimPath

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from nsm_sdk.api import Connection, ConnectionEvent, PathSegment, Request, Selector, Snapshot, State, set_expiry
 from nsm_sdk.core import Bound, Call, Element, Next, Runtime, WatchNext
 from nsm_sdk.elements import Begin, Connect, Hub, Refresh, UpdatePath
-from nsm_sdk.elements.client_url import ClientUrl
+from nsm_sdk.elements.connect import ClientUrl
 from nsm_sdk.errors import NoCandidate, NotReached, NsmError, Unavailable
 from nsm_sdk.heal import Heal, Probe, Target, Verdict
 from nsm_sdk.heal.probes.probe import Cancel, Tell

@@ -18,7 +18,7 @@ from nsm_sdk import Client, Endpoint, api
 from nsm_sdk.api import Connection, ConnectionEvent, Request, Selector, Snapshot
 from nsm_sdk.core import Bound, Call, Clock, Role, Running, SystemClock
 from nsm_sdk.elements import Follower, Heard, News
-from nsm_sdk.elements.far import Far
+from nsm_sdk.elements.connect import NextHop
 from nsm_sdk.errors import Cancelled, ConnectionRetired, DeadlineExceeded, Internal, Unavailable
 from nsm_sdk.lab import UNIX, Cluster
 from nsm_sdk.testing import connected_sockets, settled
@@ -504,7 +504,7 @@ async def test_a_monitor_stream_is_opened_again_where_its_connection_came_of_age
     near.path.index = 0
     async with Role("client", services=[dialer, follower]).serving(), serving(path, behave):
         url = f"unix://{path}"
-        follower.follow(near, Far(url, dialer(url), Snapshot.of(near)), listener)
+        follower.follow(near, NextHop(url, dialer(url), Snapshot.of(near)), listener)
         await lost.wait()
     news = [one.news for one in heard]
     assert news[: news.index(News.LOST)] == [News.EVENT] * 4

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Far sides that answer whatever they like.
+"""NextHop sides that answer whatever they like.
 
 Does:  lets the next hop of a hop of ours answer with spoiled connections, with other connections, with no answer, and
        with monitor streams full of lies; sees that each becomes a clear error or is put right, that no other

@@ -17,7 +17,7 @@ from google.protobuf import json_format
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Element
 from nsm_sdk.elements.begin import Begin
-from nsm_sdk.elements.client_url import ClientUrl
+from nsm_sdk.elements.connect import ClientUrl
 from nsm_sdk.elements.labels import ClientInfo, SetExtraContext
 from nsm_sdk.elements.passthrough import Passthrough
 from nsm_sdk.elements.update_path import TrimPath

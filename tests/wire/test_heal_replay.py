@@ -24,7 +24,7 @@ import pytest
 from nsm_sdk.api import Connection, ConnectionEvent, EventType, Request, Selector, State, matches
 from nsm_sdk.core import Bound, Call, Next, WatchNext
 from nsm_sdk.elements import Begin, Connect, Heard, News, UpdatePath
-from nsm_sdk.elements.client_url import ClientUrl
+from nsm_sdk.elements.connect import ClientUrl
 from nsm_sdk.errors import from_status
 from nsm_sdk.heal import Ask, Event, Heal, Liveness
 from nsm_sdk.heal.model import Said
