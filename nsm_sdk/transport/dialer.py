@@ -17,10 +17,10 @@ from weakref import WeakSet
 from nsm_sdk.api import Method, Target
 from nsm_sdk.core import Bound, Call, Listen, Runtime, Served, Service
 from nsm_sdk.transport import inproc
-from nsm_sdk.transport.http2 import listening
+from nsm_sdk.transport.http2 import listener
 from nsm_sdk.transport.http2.carrier import SocketCarrier
 from nsm_sdk.transport.http2.client import ClientConnection
-from nsm_sdk.transport.http2.connection import Connections
+from nsm_sdk.transport.http2.wire import Connections
 from nsm_sdk.transport.inproc import InprocCarrier
 from nsm_sdk.transport.metadata import TokenSource
 from nsm_sdk.transport.offers import Extra, reach
@@ -47,7 +47,7 @@ def listen(
     def opened(served: Served) -> AbstractAsyncContextManager[str]:
         if target.network == "inproc":
             return inproc.listening(served, target.address, extra=extra, max_message=max_message)
-        return listening.listening(served, target, extra=extra, mode=mode, max_message=max_message)
+        return listener.listening(served, target, extra=extra, mode=mode, max_message=max_message)
 
     return opened
 

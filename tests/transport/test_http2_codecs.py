@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsm_sdk.transport.http2 import frames, headers
+from nsm_sdk.transport.http2 import frames, grpc_text, headers
 from nsm_sdk.transport.http2.frames import Broken, Code
 from nsm_sdk.transport.http2.headers import Decoder, encode
 
@@ -76,8 +76,8 @@ def test_secrets_are_never_put_into_a_table_nor_logged(caplog: pytest.LogCapture
 
 @given(st.floats(1e-9, 9e7))
 def test_a_time_out_is_never_shortened_and_hardly_lengthened(seconds: float) -> None:
-    text = headers.timeout_text(seconds)
-    read = headers.read_timeout(text)
+    text = grpc_text.timeout_text(seconds)
+    read = grpc_text.read_timeout(text)
     assert len(text) <= 9
     assert read is not None
     assert seconds * (1 - 1e-9) <= read <= seconds * 1.0001 + 1e-8
@@ -85,28 +85,28 @@ def test_a_time_out_is_never_shortened_and_hardly_lengthened(seconds: float) -> 
 
 @pytest.mark.parametrize("text", ["", "1", "S", "123456789S", "-1S", "1.5S", "1s", "١S", " 1S", "1S\n"])
 def test_what_is_no_time_out(text: str) -> None:
-    assert headers.read_timeout(text) is None
+    assert grpc_text.read_timeout(text) is None
 
 
 @given(st.text())
 def test_a_message_survives_its_header(text: str) -> None:
     text = text.encode("utf-8", "replace").decode()
-    written = headers.message_text(text)
+    written = grpc_text.message_text(text)
     assert written.isascii()
     assert written.isprintable() or not written
-    assert headers.read_message(written) == text
+    assert grpc_text.read_message(written) == text
 
 
 @given(st.binary(max_size=100))
 def test_binary_values_survive_with_and_without_padding(value: bytes) -> None:
-    written = headers.binary_text(value)
-    assert headers.read_binary(written) == value
-    assert headers.read_binary(written + "=" * (-len(written) % 4)) == value
+    written = grpc_text.binary_text(value)
+    assert grpc_text.read_binary(written) == value
+    assert grpc_text.read_binary(written + "=" * (-len(written) % 4)) == value
 
 
 @given(st.text(max_size=20))
 def test_what_is_no_base64_is_empty_or_bytes(text: str) -> None:
-    assert isinstance(headers.read_binary(text), bytes)
+    assert isinstance(grpc_text.read_binary(text), bytes)
 
 
 @given(st.binary(max_size=50_000), st.integers(16_384, 20_000))

@@ -1,30 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One HTTP/2 connection, as both ends see it.
+"""One HTTP/2 connection, as both ends see it: bytes in, events out, and no socket.
 
-Does:  gives frames to their streams, keeps the windows of the connection, answers pings.
-Place: on a `Wire`; `client` and `server` derive from it.
-State: streams, windows, the peer's table, a header block that is half read.
+Does:  cuts what arrives into frames, gives them to their streams, keeps the windows of the connection, answers pings,
+       and refuses what the protocol forbids.
+Place: below `wire`, which has the socket; `client` and `server` say what is done with what arrives.
+State: streams, windows, the peer's table and its budget, what is half read.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-from abc import abstractmethod
+import time
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
-
-import anyio
+from typing import Final, Generic, TypeVar, cast
 
 from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.frames import Broken, Code, StreamBroken
-from nsm_sdk.transport.http2.headers import Decoder, Fixed, Pairs, encode
-from nsm_sdk.transport.http2.stream import Stream
-from nsm_sdk.transport.http2.wire import Wire
-from nsm_sdk.transport.settings import MAX_METADATA
+from nsm_sdk.transport.http2.headers import REQUEST, RESPONSE, TRAILERS, Decoder, Fixed, Pairs, encode
+from nsm_sdk.transport.http2.stream import Event, Stream
+from nsm_sdk.transport.settings import MAX_METADATA, MAX_STREAMS
 
 S = TypeVar("S", bound=Stream)
-C = TypeVar("C", bound="Connection[Any]")
 
 ROOM: Final = 8 << 20
 """Bytes that a peer may have on their way on one connection. Streams have windows of their own, so it is never the
@@ -33,8 +29,6 @@ ASSEMBLING: Final = 4
 """How many messages of the largest size may be arriving at once on one connection."""
 TOO_LARGE: Final = 4
 """How many times the metadata allowed ends the connection of a peer that sends it; less ends only the call."""
-GIVEN_UP: Final = 1.0
-"""Seconds that the event loop gets to close a socket that was broken."""
 CALM: Final = 32_768
 """What a peer may spend at once on frames that make work and ask for nothing; a PING costs 2, others as below."""
 CALM_EACH_SECOND: Final = 4_000.0
@@ -47,58 +41,25 @@ CUT: Final = 32_768
 _SHARE: Final = 64 << 10
 
 
-class Connections(Generic[C]):
-    """The open connections of one listener, or of one dialer.
+class Connection(Generic[S]):
+    """Either end, without a socket: `receive` takes bytes, `write` gets what is to be sent.
 
-    They are held here and nowhere else for certain: whoever opened one may be gone before it is closed.
+    An end that acts on what arrives overrides the hooks here and of its streams, and is called in place. Where it does
+    not, `events` lists what has happened, and `take` returns what is to be sent. `now` is the clock, in seconds.
     """
 
-    def __init__(self) -> None:
-        self.open: set[C] = set()
-        self.over = False
-        """Whether new ones are broken off at once."""
-        self._changed: asyncio.Event | None = None
-
-    def add(self, connection: C) -> None:
-        """One has a socket."""
-        self.open.add(connection)
-        if self.over:
-            connection.abort("the hop was stopped")
-
-    def discard(self, connection: C) -> None:
-        """One has closed."""
-        self.open.discard(connection)
-        self.changed()
-
-    def changed(self) -> None:
-        """Let those who wait look again."""
-        if self._changed is not None:
-            self._changed.set()
-
-    async def until(self, done: Callable[[], bool], seconds: float = math.inf) -> None:
-        """Wait until `done()`, at most that long; it is asked again at each change."""
-        with anyio.move_on_after(seconds):
-            while not done():
-                self._changed = asyncio.Event()
-                await self._changed.wait()
-
-    async def close(self, grace: float) -> None:
-        """End them all: what is on its way gets `grace` seconds; without them they break at once."""
-        for connection in list(self.open):
-            connection.leave() if grace else connection.abort("the hop was stopped")
-        for seconds in (grace, GIVEN_UP):
-            await self.until(lambda: not self.open, seconds)
-            for connection in list(self.open):
-                connection.abort("the hop was stopped")
-
-
-class Connection(Wire, Generic[S]):
-    """Either end."""
-
-    def __init__(self, among: Connections[Any], *, max_message: int, ping_every: float) -> None:
-        super().__init__(ping_every=ping_every)
-        self.among = among
+    def __init__(self, *, client: bool, max_message: int, now: Callable[[], float] = time.monotonic) -> None:
+        self.client = client
         self.max_message = max_message
+        self.events: list[Event] = []
+        self.output: list[bytes] = []
+        self.leaving = False
+        """Whether no new streams may be opened: the connection is ending, or has."""
+        self.closed = False
+        self.last = 0
+        """The highest stream that was taken, of those that the peer opens."""
+        self.next = 1
+        """The number of the next stream that we open."""
         self.streams: dict[int, S] = {}
         self.blocked: dict[Stream, None] = {}
         """Streams that have something to send and wait for the window of the connection, the next one first."""
@@ -115,35 +76,42 @@ class Connection(Wire, Generic[S]):
         self.ready = False
         """Whether the peer has introduced itself."""
         self.decoder = Decoder(TOO_LARGE * MAX_METADATA)
+        self._now = now
+        self._rest = b""
+        self._preface = b"" if client else frames.PREFACE
         self._budget = float(CALM)
-        self._refilled = self._loop.time()
+        self._refilled = now()
         self._cut: dict[int, None] = {}
         self._room = ROOM
         self._block: tuple[int, int, bytearray] | None = None
 
-    # --- what the ends add
+    # --- hooks: what arrives for the connection itself
 
-    @abstractmethod
-    def opened(self, id: int, fields: dict[str, str] | None, end: bool) -> None:
-        """Headers for a stream that is not open; None where they are malformed."""
-
-    @abstractmethod
-    def expects(self, stream: S | None, end: bool) -> frozenset[str]:
-        """Which pseudo-headers a block for this stream has to have."""
-
-    @abstractmethod
     def introduced(self) -> None:
         """The peer's settings have come."""
+        self.events.append(Event("introduced"))
 
-    @abstractmethod
-    def leave(self) -> None:
-        """End in good order."""
+    def foreign(self) -> None:
+        """The peer does not begin as HTTP/2 does."""
+        self.events.append(Event("foreign"))
+
+    def failed(self, code: Code, text: str) -> None:
+        """The peer has broken the protocol: the connection ends with a GOAWAY of this code."""
+        self.write(frames.goaway(self.last, code, text))
+        self.closed = self.leaving = True
+        self.events.append(Event("failed", 0, (code, text)))
 
     def told_to_leave(self, last: int, code: int, text: str) -> None:
         """The peer will end the connection, and handles no stream after `last`."""
+        self.events.append(Event("told_to_leave", 0, (last, code, text)))
 
     def pinged_back(self, payload: bytes) -> None:
         """The peer has answered a ping."""
+        self.events.append(Event("pinged_back", 0, payload))
+
+    def accept(self, id: int) -> S | None:
+        """The stream that the peer has opened; None where it is refused."""
+        return cast(S, Stream(self, id))
 
     @staticmethod
     def terms(own: dict[int, int]) -> bytes:
@@ -152,27 +120,35 @@ class Connection(Wire, Generic[S]):
             0, ROOM - frames.WINDOW
         )
 
-    # --- what the socket says
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Introduce ourselves."""
-        super().connection_made(transport)
-        self.among.add(self)
-
-    def ended(self) -> None:
-        self.among.discard(self)
-
-    def broken(self, text: str) -> None:
-        for stream in list(self.streams.values()):
-            stream.gone(text, None)
-
-    def resume_writing(self) -> None:
-        """The peer has caught up."""
-        self.paused = False
-        for stream in list(self.streams.values()):
-            stream.wake()
+    def hello(self) -> bytes:
+        """What an end sends first."""
+        if self.client:
+            return frames.PREFACE + self.terms({frames.ENABLE_PUSH: 0})
+        return self.terms({frames.MAX_CONCURRENT_STREAMS: MAX_STREAMS})
 
     # --- sending
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        self.output.append(data)
+
+    def take(self) -> bytes:
+        """What is to be sent, where `write` only keeps it."""
+        output = b"".join(self.output)
+        self.output.clear()
+        return output
+
+    def enlist(self, stream: S) -> None:
+        """Give a stream of ours its number; its headers are to follow at once."""
+        self.highest = stream.id = self.next
+        self.next += 2
+        stream.window = self.peer_window
+        self.streams[stream.id] = stream
+
+    @property
+    def paused(self) -> bool:
+        """Whether the peer does not read as fast as we write."""
+        return False
 
     def headers(self, stream: int, fixed: Fixed, varying: Pairs = (), *, end: bool = False) -> None:
         """Send headers or trailers."""
@@ -200,7 +176,7 @@ class Connection(Wire, Generic[S]):
         """Take what a frame costs from the peer's budget; raises Broken when it is used up."""
         self._budget -= cost
         if self._budget < 0:
-            now = self._loop.time()
+            now = self._now()
             self._budget = min(self._budget + (now - self._refilled) * CALM_EACH_SECOND, CALM)
             self._refilled = now
             if self._budget < 0:
@@ -224,6 +200,32 @@ class Connection(Wire, Generic[S]):
             raise Broken(Code.STREAM_CLOSED, "a frame for a stream that is over")
 
     # --- reading
+
+    def receive(self, data: bytes) -> None:
+        """Read all frames that are whole."""
+        if self._preface:
+            size = len(self._preface)
+            if data[:size] != self._preface[: len(data)]:
+                self.foreign()
+                return
+            self._preface, data = self._preface[len(data) :], data[size:]
+        try:
+            self._cut_up(self._rest + data if self._rest else data)
+        except Broken as error:
+            self.failed(error.code, str(error))
+
+    def _cut_up(self, data: bytes) -> None:
+        at, end, unpack = 0, len(data), frames.HEAD.unpack_from
+        while end - at >= 9 and not self.closed:
+            high, low, kind, flags, stream = unpack(data, at)
+            size = high << 8 | low
+            if size > frames.FRAME_SIZE:
+                raise Broken(Code.FRAME_SIZE_ERROR, "a frame is too large")
+            if end - at - 9 < size:
+                break
+            at += 9 + size
+            self.frame(kind, flags, stream & frames.LARGEST, data[at - size : at])
+        self._rest = data[at:]
 
     def frame(self, kind: int, flags: int, id: int, payload: bytes) -> None:
         if self._block is not None and (kind != frames.CONTINUATION or id != self._block[0]):
@@ -341,18 +343,56 @@ class Connection(Wire, Generic[S]):
         end = bool(flags & frames.END_STREAM)
         stream = self.streams.get(id)
         try:
-            fields = self.decoder.fields(block, self.expects(stream, end))
+            fields = self.decoder.fields(block, self._expected(stream))
         except StreamBroken:
             if stream is None:
-                self.opened(id, None, end)
+                self._opened(id, None, end)
             raise
         if stream is None:
-            self.opened(id, fields, end)
+            self._opened(id, fields, end)
         elif stream.ended:
             raise StreamBroken(Code.STREAM_CLOSED, "headers after the end of a stream")
         else:
             stream.ended = end
             stream.headers(fields, end)
+            if self.client and fields.get(":status", "")[:1] != "1":
+                stream.opened = True
+
+    def _expected(self, stream: S | None) -> frozenset[str]:
+        """The pseudo-headers that a block for this stream has to have."""
+        if self.client:
+            return TRAILERS if stream is not None and stream.opened else RESPONSE
+        return TRAILERS if stream is not None else REQUEST
+
+    def _opened(self, id: int, fields: dict[str, str] | None, end: bool) -> None:
+        """Headers for a stream that is not open; None where they are malformed."""
+        if self.client:
+            self.late(id)
+            return
+        if id <= self.highest:
+            if id not in self._cut:
+                raise Broken(Code.PROTOCOL_ERROR, "a stream's number is lower than the last one's")
+            # Trailers of a call that we have ended.
+            return
+        if not id & 1:
+            raise Broken(Code.PROTOCOL_ERROR, "a caller's stream has an even number")
+        self.highest = id
+        if self.closed or self.leaving:
+            # Sent before the caller heard that we leave; it will know that this call was not taken.
+            self.note_cut(id)
+            return
+        self.last = id
+        if fields is None:
+            return
+        stream = self.accept(id)
+        if stream is None:
+            self.spend(RESET_COST)
+            self.note_cut(id)
+            self.write(frames.reset(id, Code.REFUSED_STREAM))
+            return
+        self.streams[id] = stream
+        stream.ended = end
+        stream.begin(fields)
 
     def _known(self, id: int) -> None:
         """A frame for a stream that was never opened breaks the protocol; one for a stream that is over is late."""

@@ -3,15 +3,15 @@
 
 Does:  cuts what arrives into messages, within the window that it grants; sends messages and trailers within the window
        that the peer grants, in order, later if need be.
-Place: below `client` and `server`, which say what a message, an end or a reset means.
+Place: beside `connection`, without a socket as that is; `client` and `server` say what a message, an end or a reset
+       means.
 State: both windows, the message that is arriving, what waits to be sent.
 """
 
 from __future__ import annotations
 
-import asyncio
-from abc import ABC, abstractmethod
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from nsm_sdk.transport.http2 import frames
@@ -21,6 +21,16 @@ from nsm_sdk.transport.http2.headers import Fixed, Pairs
 if TYPE_CHECKING:
     from nsm_sdk.transport.http2.connection import Connection
 
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What has arrived, where nothing acts on it in place: the name of the hook, its stream, and its arguments."""
+
+    kind: str
+    stream: int = 0
+    what: Any = None
+
+
 _PREFIX: Final = 5
 """Bytes before each message: whether it is compressed, and its length."""
 ANSWER_GAIN: Final = 8
@@ -29,7 +39,7 @@ SMALL: Final = 256
 """Bytes of a DATA frame from which on it is worth its handling; smaller ones cost the peer a little of its budget."""
 
 
-class Stream(ABC):
+class Stream:
     """One call on a connection. It belongs to the connection from `open` until `leave`."""
 
     __slots__ = (
@@ -38,11 +48,11 @@ class Stream(ABC):
         "_expected",
         "_need",
         "_partial",
-        "_waiter",
         "connection",
         "cut",
         "ended",
         "id",
+        "opened",
         "pending",
         "sent",
         "unread",
@@ -62,6 +72,8 @@ class Stream(ABC):
         """Whether our side has ended."""
         self.ended = False
         """Whether the peer's side has ended."""
+        self.opened = False
+        """Whether the headers of the answer have come, or have been sent."""
         self.unread = 0
         """Bytes of whole messages that nobody has read, with their prefixes: empty ones are not for nothing."""
         self._after: tuple[Fixed, Pairs] | bool = False
@@ -69,7 +81,6 @@ class Stream(ABC):
         self._partial = bytearray()
         self._need = 0
         self._expected: int | None = None
-        self._waiter: asyncio.Future[None] | None = None
 
     @property
     def reset_cost(self) -> int:
@@ -78,30 +89,37 @@ class Stream(ABC):
 
     # --- what arrives
 
-    @abstractmethod
+    def _event(self, kind: str, what: Any) -> None:
+        self.connection.events.append(Event(kind, self.id, what))
+
+    def begin(self, fields: dict[str, str]) -> None:
+        """The headers with which the peer has opened it."""
+        self._event("begin", fields)
+
     def headers(self, fields: dict[str, str], end: bool) -> None:
         """Headers or trailers of the peer."""
+        self._event("headers", (fields, end))
 
-    @abstractmethod
     def message(self, raw: bytes) -> None:
         """A whole message of the peer."""
+        self._event("message", raw)
 
-    @abstractmethod
     def finished(self) -> None:
         """The peer's side has ended, after all its messages."""
+        self._event("finished", None)
 
-    @abstractmethod
     def refused(self, text: str, *, large: bool = False) -> None:
         """The peer sent what cannot be taken; a message that is `large`, or one that is none."""
+        self._event("refused", (text, large))
 
-    @abstractmethod
     def compressed(self) -> None:
         """The peer sent a compressed message, which was not agreed."""
+        self._event("compressed", None)
 
-    @abstractmethod
     def gone(self, text: str, code: int | None, *, handled: bool = True) -> None:
         """The stream is over: reset by the peer with `code`, or with its connection. `handled`: perhaps the peer has
         handled it."""
+        self._event("gone", (text, code, handled))
 
     def data(self, payload: bytes, flags: int) -> None:
         """A DATA frame."""
@@ -260,19 +278,8 @@ class Stream(ABC):
             self.wake()
         return total
 
-    async def room(self) -> None:
-        """Wait until what was sent is on its way, or the stream is over, so that nothing piles up here."""
-        while (self.pending or self.connection.paused) and self.id in self.connection.streams:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-
     def wake(self) -> None:
-        """Let `room` look again."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        """There may be room for more; see `pending`."""
 
     def finish(self) -> None:
         """Both sides have said what they had to say."""

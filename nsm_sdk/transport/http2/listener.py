@@ -20,9 +20,8 @@ import anyio
 from nsm_sdk.api import Target
 from nsm_sdk.core import Runtime, Served
 from nsm_sdk.transport import sockets
-from nsm_sdk.transport.http2.connection import Connections
-from nsm_sdk.transport.http2.health import Health
-from nsm_sdk.transport.http2.server import ServerConnection
+from nsm_sdk.transport.http2.server import Health, ServerConnection
+from nsm_sdk.transport.http2.wire import Connections
 from nsm_sdk.transport.offers import Extra, offers
 from nsm_sdk.transport.settings import GRACE
 
