@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nsm_sdk.api import KERNEL
 from nsm_sdk.chains.nse import served
 from nsm_sdk.core import Chain, Dial, Element, Role, Service
 from nsm_sdk.elements import Connect, Follower, Hub, Watch
-from nsm_sdk.mechanisms import Datapath, KernelForward, Mechanisms, Offer, SimulatedDatapath, TranslateMechanism
+from nsm_sdk.mechanisms import Datapath, Join
 from nsm_sdk.registry import Candidates, Discover
 from nsm_sdk.security import TokenSource
 
@@ -32,15 +31,12 @@ def forwarder(
 ) -> Role:
     """A forwarder called `name` of the manager at the URL `manager`, that joins connections with `datapath`."""
     hub, follower = Hub(), Follower()
-    # What makes no interface needs none to be named: mechanisms are handled as they come.
-    simulated = isinstance(datapath, SimulatedDatapath)
-    kernel = (KernelForward(datapath, as_they_come=simulated), TranslateMechanism(), Offer.kernel())
     return Role(
         name,
         connection=served(
             name,
             Discover(Candidates(lambda: dial(manager))),
-            Mechanisms({KERNEL: Chain("kernel", *kernel)}, unasked=simulated),
+            Join(datapath),
             Connect(dial),
             tokens=tokens,
             hub=hub,

@@ -25,7 +25,7 @@ from nsm_sdk.ipam.leasing import Supply
 from nsm_sdk.lab.hop import Hop, ServedHop
 from nsm_sdk.lab.pod import Pod
 from nsm_sdk.lab.program import ProgramHop
-from nsm_sdk.mechanisms import KernelForward
+from nsm_sdk.mechanisms import Join
 from nsm_sdk.registry import Memory, RegistryBegin
 
 Where = tuple[str, str]
@@ -95,7 +95,7 @@ def _in_role(running: Running) -> Iterator[tuple[str, int]]:
         elif isinstance(layer, Memory):
             yield "entries", len(layer.store)
             yield "watchers", layer.store.watchers
-        elif isinstance(layer, KernelForward):
+        elif isinstance(layer, Join):
             yield "joined", len(list(layer.datapath.ids()))
     # What several elements share counts once.
     for service in {id(one): one for layer in layers for one in layer.services()}.values():

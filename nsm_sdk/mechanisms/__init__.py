@@ -1,41 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mechanisms: what carries a connection's packets, negotiated and built.
 
-Does:  elements that offer, choose and translate mechanisms; the kernel datapath as desired state against observed
+Does:  elements that ask for, choose and join mechanisms; the kernel datapath as desired state against observed
        state; the simulated one; the ports that adapters implement.
 Place: beside the other rooms of elements; knows no netlink library.
 State: none here.
 """
 
-from nsm_sdk.mechanisms.cross_connect import CrossConnect
+from nsm_sdk.mechanisms.cross_connect import CrossConnect, TranslateMechanism
 from nsm_sdk.mechanisms.datapath import KernelDatapath
 from nsm_sdk.mechanisms.desired import Desired, apply, desired, diff
-from nsm_sdk.mechanisms.forward import KernelForward
-from nsm_sdk.mechanisms.kernel import KernelClient, KernelServer, Offer, own_namespace
+from nsm_sdk.mechanisms.join import Join
+from nsm_sdk.mechanisms.kernel import KernelClient, KernelServer, own_namespace
 from nsm_sdk.mechanisms.ledger import Ledger, Record, RecordedEnd
 from nsm_sdk.mechanisms.model import OURS, Address, Link, NamespaceId, Neighbour, Observed, Route, Rule
 from nsm_sdk.mechanisms.nat import iptables_rules
 from nsm_sdk.mechanisms.ports import Datapath, Joint, Kernel, LinkEvent, LinkWatch, Namespace, Netlink
 from nsm_sdk.mechanisms.selection import MechanismPriority, Mechanisms
 from nsm_sdk.mechanisms.simulated import SimulatedDatapath
-from nsm_sdk.mechanisms.slots import FAR_MECHANISM, far_mechanism
 from nsm_sdk.mechanisms.tags import CLIENT_SIDE, ENDPOINT_SIDE, Tag, parse_alias
-from nsm_sdk.mechanisms.translate import TranslateMechanism
 
 __all__ = [
     "CLIENT_SIDE",
     "ENDPOINT_SIDE",
-    "FAR_MECHANISM",
     "OURS",
     "Address",
     "CrossConnect",
     "Datapath",
     "Desired",
+    "Join",
     "Joint",
     "Kernel",
     "KernelClient",
     "KernelDatapath",
-    "KernelForward",
     "KernelServer",
     "Ledger",
     "Link",
@@ -48,7 +45,6 @@ __all__ = [
     "Neighbour",
     "Netlink",
     "Observed",
-    "Offer",
     "Record",
     "RecordedEnd",
     "Route",
@@ -59,7 +55,6 @@ __all__ = [
     "apply",
     "desired",
     "diff",
-    "far_mechanism",
     "iptables_rules",
     "own_namespace",
     "parse_alias",

@@ -4,9 +4,10 @@
 Does:  policy rules send what arrives by the near interface out by the far one, and the other way round, before the
        namespace's own addresses are looked at: each of the two interfaces has got the address of the peer behind the
        other. The near interface is made after the endpoint has answered, so a watch on the namespace's links completes
-       what cannot be done at once, and what a repaired interface has lost.
-Place: in endpoints that hand connections on, behind `Mechanisms`, above `TranslateMechanism`.
-State: the two interfaces of each connection.
+       what cannot be done at once, and what a repaired interface has lost. TranslateMechanism keeps the mechanisms of
+       the two legs apart.
+Place: in endpoints that hand connections on, behind `Mechanisms`.
+State: the two interfaces of each connection; its mechanism on the way to the next endpoint, in a slot.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from dataclasses import dataclass
 
 import anyio
 
-from nsm_sdk.api import KERNEL, Connection, Request
+from nsm_sdk.api import KERNEL, Connection, Mechanism, Request
 from nsm_sdk.core import Call, Element, Next, Runtime, Service, Slot
 from nsm_sdk.errors import FailedPrecondition, NsmError, PermissionDenied, ProgrammingError
+from nsm_sdk.mechanisms.join import close_far, request_far
 from nsm_sdk.mechanisms.kernel import own_namespace
 from nsm_sdk.mechanisms.model import Add, Op, Remove, Route, Rule
 from nsm_sdk.mechanisms.ports import Kernel, LinkWatch, Namespace, Netlink
-from nsm_sdk.mechanisms.slots import FAR_MECHANISM, far_mechanism
 
 logger = logging.getLogger("nsm_sdk.mechanisms")
 
@@ -31,6 +32,8 @@ PRIORITY = 90
 """Of the policy rules, before that of the namespace's own addresses."""
 FIRST_TABLE = 0x4E00_0000
 """The table for what leaves by an interface is this and the interface's index."""
+FAR_MECHANISM: Slot[bytes] = Slot("far mechanism")
+"""What the next endpoint has chosen, as bytes."""
 _DEFAULT = {4: "0.0.0.0", 6: "::"}
 
 
@@ -57,8 +60,8 @@ class CrossConnect(Element):
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
         conn = await next.request(call, request)
-        far, near = far_mechanism(call), conn.mechanism
-        if far is None or far.type != KERNEL or near.type != KERNEL:
+        far, near = Mechanism.FromString(FAR_MECHANISM.get(call) or b""), conn.mechanism
+        if far.type != KERNEL or near.type != KERNEL:
             return conn
         if conn.payload == "ETHERNET" and any(":" in one for one in conn.context.ip_context.dst_ip_addrs):
             logger.warning(
@@ -80,6 +83,19 @@ class CrossConnect(Element):
                 self._pair.pop(call)
         finally:
             await next.close(call, conn)
+
+
+class TranslateMechanism(Element):
+    """Keep the near mechanism and go on with the far one, for which an element below asks, like KernelClient."""
+
+    after = (CrossConnect,)
+    far = FAR_MECHANISM
+
+    async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        return await request_far(call, request, FAR_MECHANISM, next.request)
+
+    async def close(self, call: Call, conn: Connection, next: Next) -> None:
+        await close_far(call, conn, FAR_MECHANISM, next)
 
 
 class _Pairs(Service):

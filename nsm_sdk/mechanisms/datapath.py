@@ -4,7 +4,7 @@
 Does:  `join` makes the pair, or finds it again (by record, then by tag) and repairs what differs; `part` removes links
        and rules that carry this connection's tag, with or without records and namespaces; `sweep` removes what an
        earlier run left behind and no Request has claimed since.
-Place: behind the element KernelForward. Everything is one function run on the netlink thread, so a Close that follows
+Place: behind the element Join. Everything is one function run on the netlink thread, so a Close that follows
        a cancelled Request waits for it.
 State: the ledger (records on disk), and the ids claimed in this run.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from nsm_sdk.api import KERNEL, LOCAL, Connection, Mechanism
@@ -38,6 +38,8 @@ class KernelDatapath(Service):
     `orphan_timeout`: seconds from the start, and from then on, after which what nobody has claimed is removed; None:
     never.
     """
+
+    needs_mechanism = True
 
     def __init__(
         self, netlink: Netlink, *, name: str, state: Path | None = None, orphan_timeout: float | None = None
@@ -77,6 +79,14 @@ class KernelDatapath(Service):
     async def stop(self) -> None:
         """Ends the netlink thread; what is joined stays joined."""
         await self._netlink.aclose()
+
+    def accepted(self, conn: Connection) -> Collection[str]:
+        """Kernel interfaces only."""
+        return (KERNEL,)
+
+    def offered(self, conn: Connection) -> Sequence[Mechanism]:
+        """A kernel interface; the endpoint names it and its namespace."""
+        return (Mechanism(cls=LOCAL, type=KERNEL),)
 
     def claim(self, connection: str) -> Mechanism | None:
         """Keeps what is recorded of a connection from the sweep, until it is parted. Returns the far end as a mechanism

@@ -3,8 +3,7 @@
 
 Does:  both sides name the network namespace that is to get the interface, and a name for it that stays the same for the
        life of the connection.
-Place: KernelClient above Connect in a client; KernelServer behind `Mechanisms(KERNEL=...)` in an endpoint; Offer below
-       TranslateMechanism in a forwarder.
+Place: KernelClient above Connect in a client; KernelServer behind `Mechanisms(KERNEL=...)` in an endpoint.
 State: the client's interface name in a slot; the server's table of names in use.
 """
 
@@ -13,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from nsm_sdk.api import KERNEL, Connection, Kernel, Mechanism, Request, complete_kernel, interface_name, prefer_kernel
+from nsm_sdk.api import Connection, Kernel, Request, complete_kernel, interface_name, prefer_kernel
 from nsm_sdk.core import Call, Element, Next, Slot
 from nsm_sdk.errors import Exhausted
 
@@ -88,20 +87,3 @@ class KernelServer(Element):
                 self._used.add(name)
                 return self._name.set(call, name)
         raise Exhausted(f"no free interface name for service {service!r}", hint="give the endpoint a wider name maker")
-
-
-class Offer(Element):
-    """Offer these mechanisms to the next hop, in this order, after those that the request has; each type once."""
-
-    def __init__(self, *mechanisms: Mechanism) -> None:
-        self.mechanisms = mechanisms
-
-    @classmethod
-    def kernel(cls) -> Offer:
-        """Offers the kernel mechanism; the endpoint names interface and namespace."""
-        return cls(Mechanism(cls="LOCAL", type=KERNEL))
-
-    async def request(self, call: Call, request: Request, next: Next) -> Connection:
-        have = {one.type for one in request.mechanism_preferences}
-        request.mechanism_preferences.extend(one for one in self.mechanisms if one.type not in have)
-        return await next.request(call, request)

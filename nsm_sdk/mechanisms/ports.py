@@ -2,15 +2,15 @@
 """What this room needs from outside: a kernel to talk to, and a datapath to join connections with.
 
 Does:  Protocols only. `Netlink` owns one thread; functions handed to `run` do their work there, one after the other,
-       on a `Kernel`; `nsm_sdk.netlink` has the real one and a fake in memory. `Datapath` is what the forwarder's
-       element uses; `KernelDatapath` and `SimulatedDatapath` implement it.
+       on a `Kernel`; `nsm_sdk.netlink` has the real one and a fake in memory. `Datapath` is what `Join`
+       uses; `KernelDatapath` and `SimulatedDatapath` implement it.
 Place: above nothing; adapters implement these structurally.
 State: none.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -154,16 +154,31 @@ class Joint:
 
 
 class Datapath(Protocol):
-    """Joins the two ends of connections."""
+    """Joins the two ends of connections, and says which mechanisms these can have."""
+
+    @property
+    def needs_mechanism(self) -> bool:
+        """Whether both ends must have one; False: a connection is joined as it comes, where one or both have none."""
+
+    def accepted(self, conn: Connection) -> Collection[str]:
+        """The types of mechanisms that the client's side of `conn` can have, as far as its payload allows them."""
+
+    def offered(self, conn: Connection) -> Sequence[Mechanism]:
+        """What the endpoint's side can have, the best first, given the payload of `conn` and its mechanism, which is
+        the client's. What cannot be built just now is left out, so the endpoint takes the next best."""
 
     def claim(self, connection: str) -> Mechanism | None:
         """Somebody asks for the connection of that id: what an earlier run left of it is no orphan. Returns the far
         side's mechanism as it was joined; None where nothing is known of the connection."""
 
     async def admit(self, conn: Connection) -> list[str]:
-        """Before anything is asked for: ids of connections that the same client has left, and this one replaces.
+        """Before the endpoint is asked, at each request: ids of connections that the same client has left, and this one
+        replaces.
 
-        AlreadyExists where another client of that name lives in another namespace.
+        `conn.mechanism` is the one that is tried at the client's side. Whatever this side has to say in it, like the
+        address and number of a tunnel, is written there, always the same for one connection; `part` releases it.
+        AlreadyExists where another client of that name lives in another namespace; any other NsmError where the
+        mechanism cannot be had, then the client's next preference is tried.
         """
 
     async def join(self, joint: Joint) -> list[str]:

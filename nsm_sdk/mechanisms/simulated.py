@@ -3,16 +3,16 @@
 
 Does:  remembers which connections are joined, and refuses an interface name that a real one would refuse. Needs no
        privileges; mechanisms and addresses are handled as they come.
-Place: behind KernelForward, where NSM_DATAPATH=simulated or a mesh lives in one process.
+Place: behind Join, where NSM_DATAPATH=simulated or a mesh lives in one process.
 State: the connections joined now.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Sequence
 
-from nsm_sdk.api import Connection, Mechanism, check_interface_name
+from nsm_sdk.api import KERNEL, LOCAL, Connection, Mechanism, check_interface_name
 from nsm_sdk.api.mechanism import namespace_identity
 from nsm_sdk.core import Runtime, Service
 from nsm_sdk.mechanisms.clients import Client, Held, former, has_processes, refreshed_until
@@ -22,6 +22,9 @@ from nsm_sdk.mechanisms.ports import Joint
 class SimulatedDatapath(Service):
     """The Datapath that only keeps books."""
 
+    needs_mechanism = False
+    """What makes no interface needs none to be named."""
+
     def __init__(self) -> None:
         self._joined: dict[str, tuple[Client | None, Held]] = {}
         self._clients: dict[Client, set[str]] = {}
@@ -30,6 +33,14 @@ class SimulatedDatapath(Service):
     async def start(self, runtime: Runtime) -> None:
         """What is noted stays, as interfaces would."""
         self._wall = runtime.clock.wall
+
+    def accepted(self, conn: Connection) -> Collection[str]:
+        """What a kernel would have."""
+        return (KERNEL,)
+
+    def offered(self, conn: Connection) -> Sequence[Mechanism]:
+        """What a kernel would have."""
+        return (Mechanism(cls=LOCAL, type=KERNEL),)
 
     def claim(self, connection: str) -> Mechanism | None:
         """None: nothing is left of an earlier run."""

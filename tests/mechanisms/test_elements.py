@@ -25,15 +25,13 @@ from nsm_sdk.errors import (
 )
 from nsm_sdk.mechanisms import (
     Datapath,
+    Join,
     Joint,
     KernelClient,
     KernelDatapath,
-    KernelForward,
     KernelServer,
     Mechanisms,
-    Offer,
     SimulatedDatapath,
-    TranslateMechanism,
 )
 from nsm_sdk.netlink import FakeNetlink
 from nsm_sdk.testing import FailTimes, Probe, drive, rig, sample_request, virtual_time
@@ -69,7 +67,7 @@ class FarSide(Probe):
 
 
 def forwarder(datapath: Datapath, far: Probe) -> Chain[Next]:
-    return Chain("forwarder", Mechanisms(KERNEL=KernelForward(datapath)), TranslateMechanism(), Offer.kernel(), far)
+    return Chain("forwarder", Join(datapath), far)
 
 
 def near(id: str = "connection-1", name: str = "near") -> Request:
@@ -227,16 +225,27 @@ async def test_a_forwarder_keeps_the_two_legs_apart() -> None:
         assert not await bench.left()
 
 
-@pytest.mark.parametrize("mechanism", ["VXLAN", ""])
-def test_a_far_side_that_cannot_be_joined(mechanism: str) -> None:
+@pytest.mark.parametrize("mechanism", ["VXLAN", "MEMIF", "kernel", ""])
+@pytest.mark.parametrize("simulated", [False, True])
+def test_a_far_side_that_cannot_be_joined(mechanism: str, simulated: bool) -> None:
     @virtual_time
     async def run() -> None:
-        datapath = SimulatedDatapath()
+        netlink = FakeNetlink()
+        spaces = [netlink.add_namespace(A), netlink.add_namespace(B)]
+        datapath = SimulatedDatapath() if simulated else KernelDatapath(netlink, name="fwd")
         async with rig(forwarder(datapath, FarSide(mechanism))) as bench:
-            with pytest.raises(FailedPrecondition, match="cannot be joined"):
+            if simulated and not mechanism:
+                # What makes no interface needs none to be named.
                 await bench.request(near())
+                await bench.close()
+                assert not await bench.left()
+                return
+            with pytest.raises(FailedPrecondition, match="cannot be joined") as refused:
+                await bench.request(near())
+            assert refused.value.hint == "this forwarder joins KERNEL with KERNEL"
             assert not await bench.left()
         assert not list(datapath.ids())
+        assert not any(space.links() for space in spaces)
 
     run()
 
@@ -311,13 +320,6 @@ async def test_the_simulated_datapath_refuses_what_a_real_one_would() -> None:
 
 
 @virtual_time
-async def test_an_offer_does_not_repeat_a_type() -> None:
-    below = Probe()
-    await drive(Offer.kernel(), below, request=asked("KERNEL", "MEMIF"))
-    assert [one.type for one in below.seen.calls[0].message.mechanism_preferences] == ["KERNEL", "MEMIF"]
-
-
-@virtual_time
 async def test_a_datapath_that_makes_nothing_takes_mechanisms_as_they_come() -> None:
     seen: list[list[str]] = []
 
@@ -331,8 +333,7 @@ async def test_a_datapath_that_makes_nothing_takes_mechanisms_as_they_come() -> 
             return request.connection
 
     def chain() -> Chain[Next]:
-        kernel = (KernelForward(SimulatedDatapath(), as_they_come=True), TranslateMechanism(), Offer.kernel())
-        return Chain("forwarder", Mechanisms({"KERNEL": Chain("kernel", *kernel)}, unasked=True), Silent())
+        return Chain("forwarder", Join(SimulatedDatapath()), Silent())
 
     driven = await drive(chain(), request=asked("KERNEL"), requests=2)
     assert driven.connection is not None

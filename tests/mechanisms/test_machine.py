@@ -3,7 +3,7 @@
 
 Does:  a state machine drives the datapath on a kernel in memory and compares with what should be there; a request that
        is cancelled at any of its steps leaves nothing.
-Place: KernelDatapath, KernelForward under Begin.
+Place: KernelDatapath, Join under Begin.
 State: a folder for the records of each run.
 """
 
@@ -24,13 +24,10 @@ from nsm_sdk.core import Call, Chain, Next, Runtime
 from nsm_sdk.mechanisms import (
     CLIENT_SIDE,
     ENDPOINT_SIDE,
+    Join,
     KernelDatapath,
-    KernelForward,
-    Mechanisms,
     Observed,
-    Offer,
     Tag,
-    TranslateMechanism,
     desired,
     diff,
 )
@@ -181,9 +178,7 @@ def test_a_request_cancelled_at_any_step_leaves_nothing(steps: int) -> None:
         netlink = FakeNetlink()
         a, b = netlink.add_namespace(A), netlink.add_namespace(B)
         datapath = KernelDatapath(netlink, name="f")
-        chain: Chain[Next] = Chain(
-            "forwarder", Mechanisms(KERNEL=KernelForward(datapath)), TranslateMechanism(), Offer.kernel(), FarSide()
-        )
+        chain: Chain[Next] = Chain("forwarder", Join(datapath), FarSide())
         request = sample_request()
         request.mechanism_preferences[0].CopyFrom(joint(1).near)
         async with rig(chain) as bench:

@@ -8,6 +8,7 @@ State: none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +17,14 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from nsm_sdk.api import Connection, Mechanism, Request
 from nsm_sdk.core import Call, Chain, Next
 from nsm_sdk.errors import InvalidRequest
-from nsm_sdk.mechanisms import KernelClient, KernelServer, MechanismPriority, TranslateMechanism
+from nsm_sdk.mechanisms import (
+    Join,
+    KernelClient,
+    KernelServer,
+    MechanismPriority,
+    SimulatedDatapath,
+    TranslateMechanism,
+)
 from nsm_sdk.testing import Probe, rig, virtual_time
 from tests.fixtures import rows
 from tests.wire.deviations import DEVIATIONS
@@ -84,16 +92,28 @@ class Answers(Probe):
         return next(self.answers, None)
 
 
+class Tunnels(SimulatedDatapath):
+    """Joins kernel interfaces with tunnels."""
+
+    def offered(self, conn: Connection) -> Sequence[Mechanism]:
+        return (Mechanism(type="VXLAN"),)
+
+
+@pytest.mark.parametrize("joined", [False, True])
 @pytest.mark.parametrize("row", rows("elements", "mechanismtranslation_client"))
 @virtual_time
-async def test_mechanismtranslation_client(row: Row) -> None:
+async def test_mechanismtranslation_client(row: Row, joined: bool) -> None:
     below = Answers(row["operations"])
-    async with rig(TranslateMechanism(), below) as bench:
+    async with rig(Join(Tunnels()) if joined else TranslateMechanism(), below) as bench:
         for number, step in enumerate(row["operations"]):
-            if step.get("operation") == "close":
+            if closing := step.get("operation") == "close":
                 await bench.close()
             else:
                 answer = await bench.request(ParseDict(step["input"], Request()))
                 assert asdict(answer) == step["output"]
-            assert asdict(below.seen.calls[number].message) == step["passed_to_next"]
+            passed = asdict(below.seen.calls[number].message)
+            if joined and not closing:
+                # Recorded of the element alone; others there made the offer.
+                assert passed.pop("mechanismPreferences") == [{"type": "VXLAN"}]
+            assert passed == step["passed_to_next"]
         assert not await bench.left()

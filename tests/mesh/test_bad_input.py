@@ -156,7 +156,7 @@ def test_interface_name_taken(mode: Mode) -> None:
         before = await steady(cluster)
         with pytest.raises(AlreadyExists) as caught:
             await nsc.request(URL)
-        says(caught.value, "forwarder-node-1", "KernelForward", "'nsm-1' exists already", "another interface name")
+        says(caught.value, "forwarder-node-1", "Join", "'nsm-1' exists already", "another interface name")
         await nothing_left(cluster, before)
         assert await nsc.pod.links() == links
         assert (await nsc.ping(conn)).ok
@@ -174,7 +174,7 @@ def test_namespace_gone(mode: Mode, whose: str) -> None:
         await cluster.pods[whose].remove()
         with pytest.raises(FailedPrecondition) as caught:
             await nsc.request(URL)
-        says(caught.value, "forwarder-node-1", "KernelForward", "is gone", "pod or process is still there")
+        says(caught.value, "forwarder-node-1", "Join", "is gone", "pod or process is still there")
         await nothing_left(cluster, before)
 
     run(mode, scenario)
@@ -257,7 +257,7 @@ def test_unknown_mechanism(mode: Mode, where: str) -> None:
         before = await cluster.counts()
         with pytest.raises(NsmError) as caught:
             await nsc.request(URL)
-        says(caught.value, "forwarder-node-1", "Mechanisms", "CARRIER-PIGEON", "supports KERNEL")
+        says(caught.value, "forwarder-node-1", "Join", "CARRIER-PIGEON", "supports KERNEL")
         assert caught.value.status in (Status.INVALID_ARGUMENT, Status.FAILED_PRECONDITION)
         await nothing_left(cluster, before)
 

@@ -36,11 +36,10 @@ from nsm_sdk.heal import Resume
 from nsm_sdk.ipam import ClusterPrefixes, ExcludedPrefixes, PointToPointIpam, SinglePointIpam
 from nsm_sdk.mechanisms import (
     CrossConnect,
+    Join,
     KernelClient,
-    KernelForward,
     KernelServer,
     Mechanisms,
-    Offer,
     SimulatedDatapath,
     TranslateMechanism,
 )
@@ -177,26 +176,30 @@ TABLE: dict[str, Contract] = {
     "CrossConnect": Contract(
         factory=lambda: CrossConnect(FakeNetlink(create=True)),
         request=with_mechanism,
-        below=lambda: (TranslateMechanism(), Offer.kernel(), Chooses()),
+        below=lambda: (TranslateMechanism(), KernelClient(), Chooses()),
+    ),
+    "Join": Contract(
+        factory=lambda: Join(SimulatedDatapath()),
+        request=with_mechanism,
+        below=lambda: (Chooses(),),
+        owns=frozenset({PREFERENCES, MECHANISM, PATH}),
     ),
     "KernelClient": Contract(factory=KernelClient, owns=frozenset({PREFERENCES})),
-    "KernelForward": Contract(
-        factory=lambda: KernelForward(SimulatedDatapath()),
-        request=with_mechanism,
-        below=lambda: (TranslateMechanism(), Offer.kernel(), Chooses()),
-        owns=frozenset({PATH}),
-    ),
     "Mechanisms": Contract(
         factory=lambda: Mechanisms(KERNEL=KernelServer()), owns=frozenset({MECHANISM, PATH, PREFERENCES})
     ),
     "TranslateMechanism": Contract(
         factory=TranslateMechanism,
         request=with_mechanism,
-        below=lambda: (Offer.kernel(), Chooses()),
+        below=lambda: (KernelClient(), Chooses()),
         owns=frozenset({PREFERENCES, MECHANISM, PATH}),
     ),
     # -- nsm_sdk.registry -----------------------------------------------------------------------------------------
-    "Discover": Contract(factory=lambda: Discover(candidates()), keeps=FOLLOWS),
+    "Discover": Contract(
+        factory=lambda: Discover(candidates()),
+        owns=frozenset({"connection.network_service_endpoint_name"}),
+        keeps=FOLLOWS,
+    ),
     "DiscoverForwarder": Contract(factory=lambda: DiscoverForwarder(candidates()), keeps=FOLLOWS),
     # -- nsm_sdk.security -----------------------------------------------------------------------------------------
     "Authenticate": Contract(factory=Authenticate, request=second_hop, above=lambda: (Sends(),)),
