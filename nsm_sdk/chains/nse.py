@@ -23,18 +23,19 @@ def served(
     follower: Follower | None = None,
     authorize: Sequence[Element] = (),
     secret: str = "",
-    limit: LoadLimit | None = None,
+    limit: int = 0,
 ) -> Chain[Next]:
     """A chain that peers call: path first, then who calls, then order, then how long it lives, then who watches it.
 
-    `limit` refuses Requests beyond what this hop can work on at once; default: none is refused.
+    `limit`: how many Requests of connections that do not live here yet are worked on at once; 0: any number.
     """
+    begin = Begin()
     return Chain(
         name,
-        *([limit] if limit is not None else []),
         UpdatePath(name, opens=False, secret=secret),
         Authenticate(),
-        Begin(),
+        *([LoadLimit(limit, lives=begin.lives)] if limit else []),
+        begin,
         UpdateToken(tokens),
         *authorize,
         Timeout(),

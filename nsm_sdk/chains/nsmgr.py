@@ -15,7 +15,8 @@ from typing import Any
 from nsm_sdk.api import with_client_info
 from nsm_sdk.chains.nse import served
 from nsm_sdk.core import NS, NSE, Bound, Chain, Dial, Element, Role, Service, registry_end
-from nsm_sdk.elements import ClientInfo, Connect, Follower, Hub, LoadLimit, Watch
+from nsm_sdk.elements import ClientInfo, Connect, Follower, Hub, Watch
+from nsm_sdk.elements.load_limit import MOST_AT_ONCE
 from nsm_sdk.ipam import ClusterPrefixes
 from nsm_sdk.registry import (
     DEFAULT_LIFE,
@@ -88,7 +89,7 @@ def nsmgr(
             follower=follower,
             authorize=authorize,
             secret=secret,
-            limit=LoadLimit(),
+            limit=MOST_AT_ONCE,
         ),
         monitor=Chain("monitor", Watch(hub)),
         ns=Chain("services", UpdatePath(tokens), Begin(NS), UpdateCandidates(NS, candidates), *ns_end),

@@ -292,6 +292,11 @@ class Begin(Element):
     def __len__(self) -> int:
         return len(self._records)
 
+    def lives(self, id: str) -> bool:
+        """Whether a Request of that connection has succeeded here and it has not been closed since."""
+        record = self._records.get(id)
+        return record is not None and record.established
+
     def ids(self) -> list[str]:
         """Ids of the connections that this hop knows."""
         return list(self._records)

@@ -3,12 +3,15 @@
 
 Does:  refuses a Request with Unavailable while as many are being worked on as this hop can finish in good time, and
        says when to try again: each refused caller gets a moment of its own, one after the other, at the rate at which
-       Requests have been finished lately. Closes always pass: they make room.
-Place: top of a chain that peers call, so that a refusal costs next to nothing.
+       Requests have been finished lately. Closes always pass: they make room. Refreshes of connections that live here
+       always pass, too: others must not take away from them.
+Place: high in a chain that peers call, so that a refusal costs next to nothing: above `Begin`.
 State: how many are being worked on, how long one takes, and when the next refused caller shall come again.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from nsm_sdk.api import Connection, Request
 from nsm_sdk.core import Call, Element, Next
@@ -26,17 +29,24 @@ _WEIGHT = 0.1
 
 
 class LoadLimit(Element):
-    """Work on at most `most` Requests at once; Unavailable with `retry_after` for more."""
+    """Work on at most `most` Requests at once; Unavailable with `retry_after` for more.
+
+    `lives`: whether the connection of an id lives at this hop; its Requests are neither counted nor refused. Default:
+    none does.
+    """
 
     unique = True
 
-    def __init__(self, most: int = MOST_AT_ONCE) -> None:
+    def __init__(self, most: int = MOST_AT_ONCE, *, lives: Callable[[str], bool] | None = None) -> None:
         self.most = most
+        self._lives = lives
         self._running = 0
         self._takes = FIRST_GUESS
         self._next = 0.0
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
+        if self._lives is not None and self._lives(request.connection.id):
+            return await next.request(call, request)
         now = call.runtime.clock.now
         if self._running >= self.most:
             raise Unavailable(

@@ -80,6 +80,33 @@ async def test_one_request_too_many_is_told_when_to_come_again() -> None:
 
 
 @virtual_time
+async def test_connections_that_live_are_refreshed_however_many_others_come() -> None:
+    gate, begin = Gate(), Begin()
+    limit = LoadLimit(2, lives=begin.lives)
+    async with rig(UpdatePath("hop"), limit, begin, gate) as bench:
+        gate.open.set()
+        living = await bench.request(sample_request("living"))
+        gate.open = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            for number in range(2):
+                tasks.start_soon(bench.request, sample_request(f"c{number}"))
+            await VirtualClock().advance(0.1)
+            with pytest.raises(Unavailable, match="overrun"):
+                await bench.request(sample_request("late"))
+            refreshed = anyio.Event()
+
+            async def refresh() -> None:
+                await bench.request(Request(connection=living))
+                refreshed.set()
+
+            tasks.start_soon(refresh)
+            await VirtualClock().advance(0.1)
+            assert limit.running == 2
+            gate.open.set()
+        assert refreshed.is_set()
+
+
+@virtual_time
 async def test_a_request_that_fails_or_is_cancelled_makes_room() -> None:
     limit = LoadLimit(1)
     async with rig(limit, Fails(Exhausted("no"))) as bench:
