@@ -15,14 +15,129 @@ from __future__ import annotations
 import logging
 
 from nsm_sdk.api import Connection, Request, Snapshot, State, describe, expiry
-from nsm_sdk.core import Call, Cause, Element, Next, Outcome, cleanup_time
+from nsm_sdk.core import Backoff, Call, Cause, Done, Element, Next, Outcome, Still, Timer, cleanup_time
 from nsm_sdk.core import State as Slots
-from nsm_sdk.elements.closing import close_below, raise_first
+from nsm_sdk.elements.event_queue import DEFAULT_TIMEOUT, Edit, EventQueue, Post, QueuedRecord, RecordEvents
 from nsm_sdk.elements.merge import merge, only_wishes, wish_again, wishes
-from nsm_sdk.elements.record import Record
 from nsm_sdk.elements.timeout import close_after
-from nsm_sdk.elements.turns import Post, Turns
 from nsm_sdk.errors import InvalidRequest, pushback
+
+
+class Record(QueuedRecord):
+    """One connection of this hop."""
+
+    __slots__ = ("asked", "attempts", "closing_since", "conn", "next", "preferences", "retry", "returned", "taken_up")
+
+    def __init__(self, queue: EventQueue[Record], id: str, call: Call, next: Next) -> None:
+        super().__init__(id, call)
+        self.events = ConnectionEvents(queue, self)
+        self.next = next
+        self.conn: Snapshot | None = None
+        """The connection as it was last answered from below, or, before that, as it was requested."""
+        self.returned: Snapshot | None = None
+        """The connection as the caller was last given it."""
+        self.asked = b""
+        """Payload, labels and context that the caller has asked for, as far as they can be told from what was given."""
+        self.taken_up = False
+        """The connection lived before this hop knew of it, and no request through this hop has succeeded yet."""
+        self.preferences = b""
+        self.retry: Timer | None = None
+        self.attempts = 0
+        self.closing_since = 0.0
+        """Wall time of the first attempt to close that left something."""
+
+    def take_up(self) -> None:
+        """The connection lives, though this hop does not know it: a request that fails is a refresh that fails."""
+        self.established = self.taken_up = True
+
+    def refreshed(self, asked: Connection) -> float:
+        """Take the tokens that a request has brought, though it failed. Returns the wall time when the caller's one
+        expires; at the first hop of a path, when the last of all does."""
+        assert self.conn is not None
+        conn = self.conn.connection()
+        index = conn.path.index
+        for kept, came in zip(conn.path.path_segments[: index + 1], asked.path.path_segments, strict=False):
+            if (kept.name, kept.id) == (came.name, came.id):
+                kept.CopyFrom(came)
+        self.conn = Snapshot.of(conn)
+        caller = expiry(conn.path.path_segments[index - 1]) if index else None
+        return self.expires() if caller is None else caller
+
+    def remember(self, call: Call, preferences: bytes, conn: Snapshot) -> None:
+        """A request has succeeded: this is what refreshes and closes start from."""
+        self.established = True
+        self.taken_up = False
+        self.attempts = 0
+        self.conn = conn
+        self.preferences = preferences
+        self.peer = call.peer
+        self.metadata = call.metadata
+
+    def request(self) -> Request:
+        """A copy of the stored request."""
+        request = Request.FromString(self.preferences)
+        if self.conn is not None:
+            request.connection.CopyFrom(self.conn.connection())
+        return request
+
+    def expires(self) -> float:
+        """Wall time after which nobody downstream holds anything for this connection, as far as its path tells."""
+        segments = () if self.conn is None else self.conn.connection().path.path_segments
+        times = [at for segment in segments if (at := expiry(segment)) is not None]
+        if not self.attempts:
+            self.closing_since = self.runtime.clock.wall()
+        # Where nobody says, a fixed time: one counted from now would never come.
+        return max(times, default=self.closing_since + DEFAULT_TIMEOUT)
+
+    def stop_retry(self) -> None:
+        """No further attempt to close what an earlier close has left."""
+        if self.retry is not None:
+            self.retry.cancel()
+            self.retry = None
+
+
+class ConnectionEvents(RecordEvents[Record]):
+    """The events of one connection."""
+
+    __slots__ = ()
+
+    def adopt(self) -> None:
+        if not self._record.established:
+            self._record.take_up()
+
+    def reselect(self, edit: Edit | None = None, done: Done | None = None, still: Still | None = None) -> None:
+        self._queue.post(self._record, Cause.RESELECT, edit, done, still)
+
+
+logger = logging.getLogger("nsm_sdk.elements")
+
+
+async def close_below(next: Next, call: Call, stored: Snapshot) -> list[Exception]:
+    """Close through the chain; after a failure run each element's close alone, so that none blocks another."""
+    try:
+        await next.close(call, stored.connection())
+    except Exception as error:
+        logger.info("%s: close of %s: %s", call.runtime.name, describe(stored.connection()), error)
+    else:
+        return []
+    errors: list[Exception] = []
+    for closer in next.closers:
+        try:
+            await closer(call, stored.connection())
+        except Exception as error:
+            errors.append(call.runtime.explain(error))
+    return errors
+
+
+def raise_first(errors: list[Exception]) -> None:
+    """Raise the first, with the others as notes; nothing where there are none."""
+    if not errors:
+        return
+    first, *others = errors
+    for other in others:
+        first.add_note(f"also: {other}")
+    raise first
+
 
 logger = logging.getLogger("nsm_sdk.elements")
 
@@ -32,9 +147,8 @@ UNDOING = frozenset({Cause.ROLLBACK, Cause.CLOSE})
 """What a hop that shuts down in good order still finishes."""
 CLOSE_FIRST = 0.2
 """Share of the time of a reselect that closing the old may take; the request that follows cleans up what is left."""
-FIRST_RETRY = 1.0
-LAST_RETRY = 30.0
-"""Pauses between attempts to close what is left over, doubling from the first to the last; seconds."""
+RETRIES = Backoff(1.0, 30.0)
+"""Pauses between attempts to close what is left over."""
 
 
 def forget_endpoint(request: Request) -> None:
@@ -82,10 +196,10 @@ class Begin(Element):
 
     def __init__(self, *, merges: bool = False, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
         self.merges = merges
-        self._turns: Turns[Record] = Turns(
+        self._queue: EventQueue[Record] = EventQueue(
             "begin", self._run, most=most, most_bytes=most_bytes, things="connections", finishes=UNDOING
         )
-        self._records, self._locks = self._turns.records, self._turns.locks
+        self._records, self._locks = self._queue.records, self._queue.locks
 
     # -- what callers ask for ---------------------------------------------------------------------------------------
 
@@ -95,11 +209,11 @@ class Begin(Element):
             raise InvalidRequest(
                 "a connection needs an id", hint="put UpdatePath above Begin, or give the connection an id"
             )
-        self._turns.admit(conn_id, call.size)
+        self._queue.admit(conn_id, call.size)
         await self._locks.acquire(conn_id)
         record = self._records.get(conn_id)
         if record is None:
-            record = self._records[conn_id] = Record(self._turns, conn_id, call, next)
+            record = self._records[conn_id] = Record(self._queue, conn_id, call, next)
             if lives_beyond(request.connection):
                 record.take_up()
         record.stop_retry()
@@ -111,7 +225,7 @@ class Begin(Element):
             if not record.established or record.taken_up:
                 record.conn = call.snapshot(request.connection)
                 record.asked = wishes(request.connection).SerializeToString()
-                self._turns.weigh(record, len(record.conn.data))
+                self._queue.weigh(record, len(record.conn.data))
             preferences = b""
             if request.mechanism_preferences:
                 preferences = Request(mechanism_preferences=request.mechanism_preferences).SerializeToString()
@@ -171,17 +285,17 @@ class Begin(Element):
         """A connection that was taken up could not be refreshed. What elements hold for it by now is released when the
         caller's token expires, unless the caller asks or closes before. The caller holds the lock."""
         if not record.state:
-            self._turns.drop(record)
+            self._queue.drop(record)
             return
         record.peer, record.metadata = call.peer, call.metadata
         expires = record.refreshed(asked)
         assert record.conn is not None
-        self._turns.weigh(record, len(record.conn.data))
+        self._queue.weigh(record, len(record.conn.data))
         life = max(expires - record.runtime.clock.wall(), 0.0)
 
         def lapse() -> None:
             record.retry = None
-            self._turns.spawn(record, Cause.CLOSE, lambda: self._lapse(record))
+            self._queue.spawn(record, Cause.CLOSE, lambda: self._lapse(record))
 
         record.retry = record.runtime.after(close_after(life, record.timeout), lapse)
 
@@ -189,7 +303,7 @@ class Begin(Element):
         await self._locks.acquire(record.id)
         try:
             # Who asked meanwhile has the connection, or has set the next timer.
-            if self._turns.holds(record) and record.taken_up and record.retry is None:
+            if self._queue.holds(record) and record.taken_up and record.retry is None:
                 await self._undo(record, Cause.CLOSE)
         finally:
             self._locks.release(record.id)
@@ -216,7 +330,7 @@ class Begin(Element):
         if errors or record.state:
             self._retry_later(record, errors)
         else:
-            self._turns.drop(record)
+            self._queue.drop(record)
         return errors
 
     def _retry_later(self, record: Record, errors: list[Exception]) -> None:
@@ -224,32 +338,31 @@ class Begin(Element):
         what = "; ".join(map(str, errors)) or f"not released yet: {', '.join(record.state.leftovers())}"
         if left <= 0:
             logger.warning("%s: gave up closing %s: %s", record.runtime.name, record.id, what)
-            self._turns.drop(record)
+            self._queue.drop(record)
             return
-        # Cap the exponent: while tokens live long the count grows for days.
-        pause = min(FIRST_RETRY * 2 ** min(record.attempts, 16), LAST_RETRY, left)
+        pause = min(RETRIES.pause(record.attempts), left)
         pause = max(pause, *map(pushback, errors), 0.0)
         record.attempts += 1
         logger.info("%s: will close %s again in %.1f s: %s", record.runtime.name, record.id, pause, what)
 
         def again() -> None:
             record.retry = None
-            if self._turns.holds(record) and not record.established:
-                self._turns.spawn(record, Cause.CLOSE, lambda: self._close_again(record))
+            if self._queue.holds(record) and not record.established:
+                self._queue.spawn(record, Cause.CLOSE, lambda: self._close_again(record))
 
         record.retry = record.runtime.after(pause, again)
 
     async def _close_again(self, record: Record) -> None:
         await self._locks.acquire(record.id)
         try:
-            if self._turns.holds(record) and not record.established:
+            if self._queue.holds(record) and not record.established:
                 await self._undo(record, Cause.CLOSE)
         finally:
             self._locks.release(record.id)
 
     def _finish_later(self, record: Record, cause: Cause) -> bool:
         """Close below in a task of its own that takes over the lock; False when this hop has been killed."""
-        return self._turns.hand_over(record, cause, lambda: self._undo(record, cause))
+        return self._queue.hand_over(record, cause, lambda: self._undo(record, cause))
 
     async def _undo(self, record: Record, cause: Cause) -> None:
         """Close what there is, shielded and in bounded time. The caller holds the lock."""
@@ -285,8 +398,8 @@ class Begin(Element):
         stored = call.snapshot(conn)
         # The answer may be longer than what was asked. If there is no room for it, a first request is undone.
         size = len(stored.data) + len(preferences)
-        self._turns.admit(record.id, size)
-        self._turns.weigh(record, size)
+        self._queue.admit(record.id, size)
+        self._queue.weigh(record, size)
         record.remember(call, preferences, stored)
 
     def __len__(self) -> int:

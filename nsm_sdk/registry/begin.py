@@ -16,18 +16,20 @@ from typing import Any, ClassVar, Generic
 
 from nsm_sdk.api import NetworkService, NetworkServiceEndpoint
 from nsm_sdk.core import NSE, Call, Cause, E, Kind, Outcome, RegistryElement, RegistryNext, State, cleanup_time
-from nsm_sdk.elements.turns import Owned, Post, Posts, Turns, time_of
+from nsm_sdk.elements.event_queue import EventQueue, Post, QueuedRecord, RecordEvents, time_of
 from nsm_sdk.errors import InvalidRequest
 
 
-class Record(Owned, Generic[E]):
+class Record(QueuedRecord, Generic[E]):
     """One name of this hop, its `id`. `version` counts registrations."""
 
     __slots__ = ("_data", "_kind", "next")
 
-    def __init__(self, turns: Turns[Record[E]], kind: Kind[E], name: str, call: Call, next: RegistryNext[E]) -> None:
+    def __init__(
+        self, queue: EventQueue[Record[E]], kind: Kind[E], name: str, call: Call, next: RegistryNext[E]
+    ) -> None:
         super().__init__(name, call)
-        self.events = Posts(turns, self)
+        self.events = RecordEvents(queue, self)
         self.next = next
         self._kind = kind
         self._data = b""
@@ -95,10 +97,10 @@ class Begin(RegistryElement[E]):
 
     def __init__(self, kind: Kind[E], *, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
         self._kind = kind
-        self._turns: Turns[Record[E]] = Turns(
+        self._queue: EventQueue[Record[E]] = EventQueue(
             f"begin {kind.label}", self._run, most=most, most_bytes=most_bytes, things=f"{kind.label}s"
         )
-        self._records, self._locks = self._turns.records, self._turns.locks
+        self._records, self._locks = self._queue.records, self._queue.locks
         # A service is not its registrant's own: undoing would take it away from all others that offer it.
         self._undoes = kind.label == NSE.label
 
@@ -106,21 +108,21 @@ class Begin(RegistryElement[E]):
         name = entry.name
         if not name:
             raise InvalidRequest(f"the {self._kind.label} to register has no name", hint="set the field `name`")
-        self._turns.admit(name, call.size)
+        self._queue.admit(name, call.size)
         await self._locks.acquire(name)
         record = self._records.get(name)
         if record is None:
-            record = self._records[name] = Record(self._turns, self._kind, name, call, next)
+            record = self._records[name] = Record(self._queue, self._kind, name, call, next)
         handed_over = False
         again = been_registered(entry)
         try:
             call.state, call.events = record.state, record.events
             if not record.established:
-                self._turns.weigh(record, record.attempt(entry))
+                self._queue.weigh(record, record.attempt(entry))
             remaining = call.remaining()
             registered = await next.register(call, entry)
             record.remember_call(call, remaining)
-            self._turns.weigh(record, record.remember(registered))
+            self._queue.weigh(record, record.remember(registered))
             return registered
         except BaseException:
             if not record.established:
@@ -175,7 +177,7 @@ class Begin(RegistryElement[E]):
 
     def _forget(self, record: Record[E]) -> None:
         record.established = False
-        self._turns.drop(record)
+        self._queue.drop(record)
         for post in record.posts.values():
             post.tell(Outcome.SKIPPED)
         record.posts.clear()
@@ -192,14 +194,14 @@ class Begin(RegistryElement[E]):
             finally:
                 self._forget(record)
 
-        return self._turns.hand_over(record, cause, run)
+        return self._queue.hand_over(record, cause, run)
 
     async def _run(self, record: Record[E], post: Post, call: Call) -> None:
         """Do what an element has posted."""
         if post.cause is Cause.CLOSE:
             await self._close(record, call, record.entry())
         else:
-            self._turns.weigh(record, record.remember(await record.next.register(call, record.entry())))
+            self._queue.weigh(record, record.remember(await record.next.register(call, record.entry())))
 
     def __len__(self) -> int:
         return len(self._records)

@@ -181,12 +181,12 @@ async def test_an_edit_of_ones_own_has_the_last_word() -> None:
 async def test_a_reselect_that_any_element_posts(merges: bool) -> None:
     gives = Gives()
 
-    class Posts(Element):
+    class RecordEvents(Element):
         async def request(self, call: Call, request: Request, next: Next) -> Connection:
             self.events = call.events
             return await next.request(call, request)
 
-    posts = Posts()
+    posts = RecordEvents()
     async with rig(Begin(merges=merges), posts, gives) as bench:
         conn = await bench.request(asking())
         wanted = asking().connection

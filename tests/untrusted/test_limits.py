@@ -225,7 +225,7 @@ async def test_a_hop_takes_only_so_many_bytes() -> None:
         assert below.seen.verbs[-1] == "close"
         for name in ("a", "c"):
             await bound.close(running.call(), Connection(id=name))
-        assert begin._turns.bytes == 0
+        assert begin._queue.bytes == 0
 
 
 async def test_a_registry_takes_only_so_many_bytes() -> None:

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One event at a time, and what is posted comes when its turn has come.
+"""One event at a time per id: the half that `Begin` of connections and `Begin` of registrations share.
 
-Does:  keeps records by id, with a lock each, first come first served. `Posts` is the `Events` that elements see: what
-       they post joins what waits already, and runs in a task of its own with a fresh `Call`.
-Place: the common half of `Begin` of connections and `Begin` of registrations.
-State: the records; per record the slots of its elements, and the posts that wait.
+Records are kept by id, with a lock each, first come first served. `RecordEvents` is the `Events` that elements see:
+what they post joins what waits already, and runs later in a task of its own, with a fresh `Call`.
 """
 
 from __future__ import annotations
@@ -62,7 +60,7 @@ class Post:
             done(outcome, error)
 
 
-class Owned:
+class QueuedRecord:
     """What there is of one id, whatever it is the id of."""
 
     __slots__ = (
@@ -109,11 +107,11 @@ class Owned:
         )
 
 
-R = TypeVar("R", bound=Owned)
+R = TypeVar("R", bound=QueuedRecord)
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-class Turns(Service, Generic[R]):
+class EventQueue(Service, Generic[R]):
     """The records of one `Begin`. `run` does what was posted; the record's lock is held meanwhile.
 
     `name` is that of its tasks; `finishes` are the causes that a hop which shuts down in good order still finishes.
@@ -231,20 +229,20 @@ class Turns(Service, Generic[R]):
         record.runtime.spawn(fn, f"{self._name}: {cause}", finish=cause in self._finishes)
 
 
-class Posts(Events, Generic[R]):
+class RecordEvents(Events, Generic[R]):
     """The events of one record."""
 
-    __slots__ = ("_record", "_turns")
+    __slots__ = ("_queue", "_record")
 
-    def __init__(self, turns: Turns[R], record: R) -> None:
-        self._turns = turns
+    def __init__(self, queue: EventQueue[R], record: R) -> None:
+        self._queue = queue
         self._record = record
 
     def refresh(self, done: Done | None = None, still: Still | None = None) -> None:
-        self._turns.post(self._record, Cause.REFRESH, None, done, still)
+        self._queue.post(self._record, Cause.REFRESH, None, done, still)
 
     def close(self, done: Done | None = None) -> None:
-        self._turns.post(self._record, Cause.CLOSE, None, done)
+        self._queue.post(self._record, Cause.CLOSE, None, done)
 
 
 def time_of(remaining: float) -> float:
