@@ -403,7 +403,9 @@ class Endpoint(RegisteredRole):
             Mechanisms({KERNEL: KernelServer(namespace=namespace)}, unasked=simulated),
             tokens=tokens,
             secret=secret,
-            onward=_onward(passthrough, labels, registry, dial, namespace, forwards=forwards and not simulated)
+            onward=_onward(
+                passthrough, offered, labels or {}, registry, dial, namespace, forwards=forwards and not simulated
+            )
             if passthrough
             else (),
             services=shared,
@@ -433,7 +435,8 @@ class Endpoint(RegisteredRole):
 
 def _onward(
     passthrough: bool | str,
-    labels: Mapping[str, str] | None,
+    offered: Sequence[OfferedService],
+    labels: Mapping[str, str],
     manager: str,
     dial: Dial,
     namespace: str,
@@ -442,10 +445,11 @@ def _onward(
 ) -> list[Element]:
     """The second leg of a passthrough: another service or labels, another interface, and on to the manager again."""
     where = ServiceUrl.parse(passthrough) if isinstance(passthrough, str) else None
-    own = {**(labels or {}), **(where.labels if where is not None else {})}
+    more = where.labels if where is not None else {}
+    by_service = {one.name: {**one.labels, **more} for one in offered if one.labels is not None}
     name = where.mechanism().parameters.get("name", "") if where is not None else ""
     return [
-        Passthrough(own, service=where.service if where is not None else ""),
+        Passthrough({**labels, **more}, service=where.service if where is not None else "", by_service=by_service),
         *([CrossConnect(NetlinkThread(name="nsm-passthrough"), namespace=namespace)] if forwards else []),
         TranslateMechanism(),
         KernelClient(namespace=namespace, name=(lambda _: name) if name else interface_name),

@@ -28,11 +28,20 @@ class Behind(NamedTuple):
 class Passthrough(Element):
     """Go on as a client of the same service, or of `service`, with `labels`.
 
+    `by_service` has the labels to go on with instead, by the service that the caller asks for.
+
     FailedPrecondition for a connection that has come through this endpoint before: it would go round in a circle.
     """
 
-    def __init__(self, labels: Mapping[str, str] | None = None, *, service: str = "") -> None:
+    def __init__(
+        self,
+        labels: Mapping[str, str] | None = None,
+        *,
+        service: str = "",
+        by_service: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self.labels = dict(labels or {})
+        self.by_service = {name: dict(own) for name, own in (by_service or {}).items()}
         self.service = service
         self._behind = Slot[Behind]("endpoint behind")
 
@@ -58,9 +67,10 @@ class Passthrough(Element):
     def _turn(self, call: Call, conn: Connection) -> None:
         behind = self._behind.get(call) or Behind("", "")
         conn.network_service_endpoint_name = behind.name
+        own = self.by_service.get(conn.network_service, self.labels)
         if self.service:
             conn.network_service, conn.payload = self.service, behind.payload
-        _replace(conn, self.labels)
+        _replace(conn, own)
 
 
 def _check_circle(conn: Connection) -> None:

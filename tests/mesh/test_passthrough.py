@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import anyio
 import pytest
 
 from nsm_sdk import Client, Connection, Endpoint, OfferedService, Request
-from nsm_sdk.api import Destination, Match
+from nsm_sdk.api import Destination, Match, NetworkService
 from nsm_sdk.core import Call, Element, Next
-from nsm_sdk.errors import NsmError
+from nsm_sdk.errors import InvalidRequest, NsmError
 from nsm_sdk.lab import INPROC, MEMORY, NAMESPACES, Cluster, Counts, Mode, Node, Pod
 from nsm_sdk.testing import current_clock, virtual_time
 from tests.mesh.modes import why_not
@@ -116,6 +117,37 @@ async def test_it_never_goes_round_in_a_circle() -> None:
                 conn = await client.request("kernel://fw/nsm-1")
                 assert conn.path.path_segments[-1].name == "nse-1"
                 await client.close(conn)
+
+
+@virtual_time
+async def test_a_chain_of_three_and_what_it_does_when_its_end_goes() -> None:
+    rules = [rule({"app": "b"}, {"app": "nse"}), rule({"app": "a"}, {"app": "b"}), rule({}, {"app": "a"})]
+    async with Cluster(INPROC) as cluster, AsyncExitStack() as stack:
+        node = await cluster.node()
+        one = await node.endpoint("nse-1", service="fw", labels={"app": "nse"})
+        for name in ("a", "b"):
+            # The labels of a service go before those of the endpoint.
+            offered = OfferedService("fw", matches=rules, labels={"app": name})
+            part = Endpoint(
+                name, service=offered, labels={"app": "x"}, registry=node.manager.url,
+                listen=cluster.address(name), passthrough=True, simulated=True,
+            )  # fmt: skip
+            await part.start(clock=current_clock())
+            stack.push_async_callback(part.stop)
+        client = await Client(node.manager.url).start(clock=current_clock())
+        stack.push_async_callback(client.stop)
+        async with client.connect("kernel://fw/nsm-1") as conn:
+            assert [name for name in conn.path if "node" not in name] == ["nsc", "a", "b", "nse-1"]
+            await node.endpoint("nse-2", service="fw", labels={"app": "nse"}, matches=NetworkService(matches=rules))
+            await one.kill()
+            await anyio.sleep(30.0)
+            assert [name for name in conn.path if "node" not in name] == ["nsc", "a", "b", "nse-2"]
+
+
+@pytest.mark.parametrize("url", ["other", "kernel://", "kernel://a b"])
+def test_a_service_url_that_cannot_be_right(url: str) -> None:
+    with pytest.raises(InvalidRequest):
+        Endpoint("fw", service="fw", registry="inproc://m", passthrough=url)
 
 
 @pytest.mark.netns
