@@ -25,7 +25,11 @@ async def test_each_role_leaves_with_0_and_leaves_nothing() -> None:
         for process in reversed(processes):
             assert await process.stop() == 0
             assert process.lines[0]["event"] == "ready"
-        assert sorted(os.listdir(mesh.folder)) == sorted(f"{n}-{role}.log" for n, role in enumerate(ROLES, 1))
+        # What is meant for the next start stays: the secret from which connection ids are derived.
+        states = [mesh.folder / name for name in ("state", "state-nse", "state-nsmgr")]
+        logs = [f"{n}-{role}.log" for n, role in enumerate(ROLES, 1)]
+        assert sorted(os.listdir(mesh.folder)) == sorted([*logs, *(state.name for state in states)])
+        assert [os.listdir(state) for state in states] == [["secret"]] * 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT], ids=str)
