@@ -3,7 +3,6 @@
 
 Does:  re-exports the names that most applications need; everything else is found in its room.
 Place: above all rooms.
-State: none.
 """
 
 from __future__ import annotations

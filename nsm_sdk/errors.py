@@ -29,7 +29,6 @@ Does:  names every way in which the SDK fails. Each error says what went wrong (
               `- ServingTwice                          a chain that holds a service is served already
 
 Place: raised anywhere; translated to and from gRPC at the transport's edge only.
-State: none.
 """
 
 from __future__ import annotations

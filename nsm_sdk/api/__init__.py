@@ -5,7 +5,6 @@ Does:  re-exports the generated messages, the table of gRPC methods, and helpers
        selectors and stored messages. Messages live in a descriptor pool of their own, so that another package's
        NSM stubs may be loaded beside them.
 Place: under everything but nsm_sdk.errors; no module outside this package imports generated code.
-State: none.
 """
 
 from google.protobuf.message import Message

@@ -3,7 +3,6 @@
 
 Does:  reads groups of prefixes and groups of service URLs.
 Place: settings of endpoints (address pools) and of clients (which of their services share excluded prefixes).
-State: none.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 
 Does:  fills in name and namespace on both sides.
 Place: the kernel elements of nsm_sdk.mechanisms.
-State: none.
 """
 
 from __future__ import annotations

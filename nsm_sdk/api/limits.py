@@ -4,7 +4,6 @@
 Does:  tells what of a message is too much: lists, maps and texts have limits, by field, far above what a mesh needs and
        far below what would keep a hop busy. Small messages are not looked into: nothing that fits into them hurts.
 Place: the first element of every hop that others call, and `Connect` for what the next hop answers.
-State: none.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@
 Does:  names each method with its path, message types and directions. Directions and types are read from the
        descriptors, so that the table cannot drift from the .proto files.
 Place: a transport turns the table into stubs and handlers; nothing here knows gRPC.
-State: none.
 """
 
 from __future__ import annotations

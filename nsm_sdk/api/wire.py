@@ -4,7 +4,6 @@
 Does:  counts the fields of an encoded message, those of messages inside it too, and refuses one of far too many: an
        empty part takes two bytes on the wire and a hundred times as much in memory.
 Place: the edges, for what is not small; a message as we send it has some dozens of fields.
-State: none.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 
 Does:  re-exports them. A recipe takes addresses, identities and adapters, and answers a `Role`; it holds no logic.
 Place: above the rooms of elements, below `Client`, `Endpoint`, the lab and the programs.
-State: none.
 """
 
 from __future__ import annotations

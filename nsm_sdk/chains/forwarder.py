@@ -3,7 +3,6 @@
 
 Does:  finds the endpoint, agrees with it on a mechanism, and joins both legs with a datapath.
 Place: `nsm run forwarder`, the lab.
-State: none.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 
 Does:  puts a client's chain together: what keeps the connection alive first, what speaks with the manager last.
 Place: `Client`, `nsm run nsc`, and applications that want their own order.
-State: none.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 
 Does:  puts the part of a chain together that every hop which others call has (`served`), and an endpoint's whole chain.
 Place: `Endpoint`, `nsm run nse`, the recipes of the hops between, and applications that want their own order.
-State: none.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@
 Does:  takes requests of the node's clients to a forwarder, and registrations of the node's endpoints to the registry
        (or keeps them itself, where there is none).
 Place: `nsm run nsmgr`, the lab.
-State: none.
 """
 
 from __future__ import annotations

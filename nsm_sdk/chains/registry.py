@@ -4,7 +4,6 @@
 Does:  `registry` keeps services and endpoints in memory. `registrant` is the client side: it registers through a
        manager, and keeps what it has registered alive.
 Place: `nsm run registry`; `registrant` inside `Endpoint` and the forwarder.
-State: none.
 """
 
 from __future__ import annotations

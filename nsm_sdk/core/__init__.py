@@ -3,7 +3,6 @@
 
 Does:  re-exports what the modules of this room define.
 Place: below every element.
-State: none.
 """
 
 from __future__ import annotations

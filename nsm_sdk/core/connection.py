@@ -3,7 +3,6 @@
 
 Does:  `Element` is the base of everything that takes part in a connection; `Next` is the rest of the chain, bound.
 Place: most elements of the SDK, and those that applications write.
-State: none.
 """
 
 from __future__ import annotations

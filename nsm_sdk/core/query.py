@@ -3,7 +3,6 @@
 
 Does:  `QueryElement` is the base of DNS handlers; messages are whatever the DNS room's message border makes of them.
 Place: chains of `nsm_sdk.dns`.
-State: none.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 
 Does:  `RegistryElement[E]` is generic over what is registered; `Kind[E]` says how to name, query and answer one.
 Place: chains of registries, managers, and of whoever registers or looks up.
-State: none.
 """
 
 from __future__ import annotations

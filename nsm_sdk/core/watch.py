@@ -3,7 +3,6 @@
 
 Does:  `WatchElement` is the base of what answers MonitorConnections.
 Place: the monitor chain of a hop.
-State: none.
 """
 
 from __future__ import annotations

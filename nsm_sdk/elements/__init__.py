@@ -3,7 +3,6 @@
 
 Does:  re-exports them.
 Place: any chain of the connection family.
-State: none.
 """
 
 from __future__ import annotations

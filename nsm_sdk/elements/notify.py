@@ -4,7 +4,6 @@
 Does:  hands a snapshot of each answered connection, and of each close, to a function; also of those that refreshing and
        healing bring about behind the application's back.
 Place: right below `Begin`, in clients.
-State: none.
 """
 
 from __future__ import annotations

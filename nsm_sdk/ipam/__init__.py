@@ -4,7 +4,6 @@
 Does:  re-exports what the modules of this room define.
 Place: endpoints (`ipam_chain`), clients (`ExcludedPrefixes`), managers (`ClusterPrefixes`), the IPAM service of a
        virtual layer 3 network (`manage_prefixes`).
-State: none.
 """
 
 from __future__ import annotations

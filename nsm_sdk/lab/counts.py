@@ -4,7 +4,6 @@
 Does:  counts connections, registrations, addresses, interfaces, tasks and more, wherever they may be; tells what has
        come since an earlier count. Two equal counts mean that nothing was left.
 Place: `Cluster.counts`.
-State: none.
 """
 
 from __future__ import annotations

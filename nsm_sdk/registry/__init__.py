@@ -4,7 +4,6 @@
 Does:  re-exports what the modules of this room define.
 Place: above elements, below transport. Elements that have the name of a connection element are exported with a prefix
        (`RegistryBegin`); `nsm_sdk.registry.Begin` is the same.
-State: none.
 """
 
 from nsm_sdk.registry.begin import Begin as Begin

@@ -3,7 +3,6 @@
 
 Does:  registers, unregisters and finds at the address that `call.url` names, else at `url`.
 Place: last in a chain that continues elsewhere (or in its branch).
-State: none.
 """
 
 from __future__ import annotations

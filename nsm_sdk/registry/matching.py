@@ -4,7 +4,6 @@
 Does:  pure functions over messages: `service_matches`, `endpoint_matches` (queries of a find), `is_subset` (labels with
        templates), `select_endpoints` and `select_forwarders` (choice by a service's matches).
 Place: the store, the candidate cache, and the elements that choose.
-State: none.
 """
 
 from __future__ import annotations

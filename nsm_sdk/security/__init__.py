@@ -3,7 +3,6 @@
 
 Does:  re-exports what the modules of this room define.
 Place: above elements, below transport.
-State: none.
 """
 
 from nsm_sdk.security.identity import Insecure, Nobody, Signer, Source, Svid

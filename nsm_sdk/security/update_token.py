@@ -6,7 +6,6 @@ Does:  `Authenticate` refuses a request whose caller does not say who it is, bef
        token of our own into our segment.
 Place: every hop that others call. `Authenticate` above `Begin`, below `UpdatePath`; `UpdateToken` right below `Begin`,
        whose own refreshes and closes need a fresh token of ours, and above authorisation, which reads both tokens.
-State: none.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@
 Does:  `drive` and `rig` run elements; doubles stand for what is below; `virtual_time` runs a day of timers in
        milliseconds; `Holdings` finds what a test leaves behind.
 Place: tests, ours and yours; covered by the promise of stable names like the rest of the public surface.
-State: none.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ Does:  `Holdings.now()` lists open descriptors, threads, network interfaces and 
        came since. `connected_sockets` looks at any process, so that both ends of a connection can be seen. Each costs
        a fraction of a millisecond.
 Place: round every test (see tests/conftest.py); usable in anybody's tests.
-State: none.
 """
 
 from __future__ import annotations

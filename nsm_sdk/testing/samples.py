@@ -3,7 +3,6 @@
 
 Does:  makes small valid requests, connections and registry entries.
 Place: default input of `drive` and `rig`; tests that do not care what exactly is asked for.
-State: none.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 
 Does:  re-exports what recipes, programs and applications need.
 Place: above the rooms of elements, below the recipes; the only room that knows gRPC.
-State: none.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@
 Does:  holds the two messages of `grpc.health.v1`, in a pool of their own, so that an application may load another
        package's; asks a question, and reads an answer.
 Place: both ends of a connection.
-State: none.
 """
 
 from __future__ import annotations

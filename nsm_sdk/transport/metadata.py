@@ -3,7 +3,6 @@
 
 Does:  adds the token of the caller to every call; checks what elements want to send; keeps of what arrives the text.
 Place: the edges of every adapter.
-State: none.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@
 Does:  `offers` lists what a `Bound` answers, by method, as functions over messages; `reach` builds a `Bound` over a
        `Carrier`, which is all that an adapter's client side has to be.
 Place: between core and the adapters.
-State: none.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 
 Does:  names the numbers of this room.
 Place: listeners and dialers.
-State: none.
 """
 
 from __future__ import annotations

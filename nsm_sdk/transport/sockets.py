@@ -5,7 +5,6 @@ Does:  gives a clear error for an address that is in use, not ours, or forbidden
        name and links them into place, so that a socket file is never wider than asked, never taken from somebody who
        answers, and never removed by a server that has been replaced.
 Place: the gRPC listener.
-State: none.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@
 Does:  turns an `NsmError` into status, plain text and a small trailer that names the hop and element where it arose,
        the hint and the hops it passed; and back. Texts are bounded, and tokens are blotted out of them.
 Place: the edges of every adapter, also in process, so that an error reads the same everywhere.
-State: none.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 
 Does:  how Go prints a value, and the functions that a template may call, each with bounds on what it makes.
 Place: filters of the sandbox of `nsm_sdk.core.templates.engine`, under the same names.
-State: none.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ Does:  `translate` makes Jinja source of a text in the spelling of Go's text tem
        functions, pipes, parentheses, `if` and `with`, comments, trim marks. Every literal and name becomes a numbered
        constant: no character of the text gets into the source, and texts of one shape share one source.
 Place: `nsm_sdk.core.templates.engine` alone.
-State: none.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 
 Does:  re-exports them.
 Place: given to `Heal`.
-State: none.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 
 Does:  re-exports what the modules of this package define.
 Place: `nsm demo heal`, the matrix of faults, their tests.
-State: none.
 """
 
 from nsm_sdk.lab.scenarios.heal import SCENARIOS, Outcome, Scenario, play

@@ -4,7 +4,6 @@
 Does:  starts a mesh, connects, pings both ways, refreshes, closes, ends the mesh, and sees that nothing is left on the
        machine; tells of each step while it is at it. What does not hold raises `StoryError`.
 Place: `nsm demo`, tests.
-State: none.
 """
 
 from __future__ import annotations

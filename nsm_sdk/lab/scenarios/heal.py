@@ -4,7 +4,6 @@
 Does:  breaks one thing under a running ping, waits for the repair, and says what it cost: pings lost in each direction,
        time to detect, time to repair, moved or not; compares that with what must come out.
 Place: `nsm demo heal`, tests.
-State: none.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ Does:  plays one cell of the matrix: the client, the endpoint, the manager, the 
        two at once, is killed, stands still, is restarted, is cut off, or is slow. Says what became of the connection
        under a running ping, what was left of it when the client had gone, and what is not as it must be.
 Place: tools/heal_matrix.py, tests. Needs the programs over TCP: unix sockets cannot be cut off.
-State: none.
 """
 
 from __future__ import annotations
