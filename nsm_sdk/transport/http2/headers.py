@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 import hpack
@@ -77,36 +77,39 @@ RESPONSE: Final = frozenset((":status",))
 TRAILERS: Final[frozenset[str]] = frozenset()
 """The pseudo-headers that a block has to have; a request may have `:authority`, too."""
 
+_WITH_AUTHORITY: Final = REQUEST | {":authority"}
+_SEEN: Final = 1024
+_SEEN_LENGTH: Final = 64
+_seen: Final[set[str]] = set()
+"""Names that are known to be good; so many, and of that length, because peers choose them."""
 _OF_CONNECTIONS: Final = frozenset(("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"))
 _REGULAR: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _UNFIT: Final = re.compile(r"[\0\r\n]")
 
 
-@functools.lru_cache(maxsize=1024)
-def _is_regular(name: str) -> bool:
-    return _REGULAR.fullmatch(name) is not None
-
-
-def gathered(pairs: Pairs, required: frozenset[str]) -> dict[str, str]:
+def gathered(pairs: Sequence[tuple[str, str]], required: frozenset[str]) -> dict[str, str]:
     """The headers of a block by name, the last value of a name; `required` says which pseudo-headers it has.
 
     Raises StreamBroken for a block that HTTP/2 calls malformed.
     """
-    found: dict[str, str] = {}
-    pseudo = 0
-    for name, value in pairs:
-        if name[:1] == ":":
-            if len(found) > pseudo or name in found:
-                raise _malformed(f"{name} stands twice, or after other headers")
-            pseudo += 1
-        elif not _is_regular(name):
-            raise _malformed("a header's name has upper case letters, or others that no name may have")
-        if not value.isprintable() and _UNFIT.search(value):
-            raise _malformed("a header's value has characters that no value may have")
-        found[name] = value
-    if not required <= found.keys() or pseudo - len(required) != (required is REQUEST and ":authority" in found):
-        raise _malformed("pseudo-headers are missing, or unknown ones are there")
-    if required is REQUEST and not (found[":path"] and found[":method"] and found[":scheme"]):
+    found = dict(pairs)
+    names, values = [name for name, _ in pairs], [value for _, value in pairs]
+    if required is REQUEST and ":authority" in found:
+        required = _WITH_AUTHORITY
+    regular = names[len(required) :]
+    if required != frozenset(names[: len(required)]):
+        raise _malformed("pseudo-headers are missing, unknown, there twice, or after other headers")
+    # All at once, because every call is checked; most names have been seen before.
+    if not _seen.issuperset(regular):
+        for name in regular:
+            if _REGULAR.fullmatch(name) is None:
+                raise _malformed("a header's name has upper case letters, or others that no name may have")
+            if len(_seen) < _SEEN and len(name) < _SEEN_LENGTH:
+                _seen.add(name)
+    text = "".join(values)
+    if not text.isprintable() and _UNFIT.search(text):
+        raise _malformed("a header's value has characters that no value may have")
+    if "" in values[: len(required)] and any(not found[name] for name in required if name != ":authority"):
         raise _malformed("a pseudo-header is empty")
     if not _OF_CONNECTIONS.isdisjoint(found) or found.get("te", "trailers") != "trailers":
         raise _malformed("a header belongs to a connection of HTTP/1")
@@ -119,7 +122,9 @@ def _malformed(text: str) -> StreamBroken:
 
 ANSWER: Final = ((":status", "200"), ("content-type", "application/grpc"))
 """How an answer begins, of ours and of most others."""
-_KNOWN: Final = {encode(ANSWER): dict(ANSWER)}
+GOOD: Final = (("grpc-status", "0"),)
+"""How an answer ends that is no error."""
+_KNOWN: Final = {encode(ANSWER): (RESPONSE, dict(ANSWER)), encode(GOOD): (TRAILERS, dict(GOOD))}
 
 
 class Decoder:
@@ -133,9 +138,10 @@ class Decoder:
 
     def fields(self, block: bytes, required: frozenset[str]) -> dict[str, str]:
         """The headers of a block, see `gathered`. Raises Broken, or StreamBroken where the connection may live on."""
-        if required is RESPONSE and (found := _KNOWN.get(block)) is not None:
+        # As nearly all answers begin and end.
+        if (known := _KNOWN.get(block)) is not None and known[0] is required:
             self.size = len(block)
-            return found
+            return known[1]
         return gathered(self.pairs(block), required)
 
     def pairs(self, block: bytes) -> list[tuple[str, str]]:

@@ -37,7 +37,7 @@ from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.connection import RESET_COST
 from nsm_sdk.transport.http2.frames import Broken, Code
 from nsm_sdk.transport.http2.grpc_text import binary_text, message_text, metadata_of, read_timeout
-from nsm_sdk.transport.http2.headers import ANSWER, Fixed
+from nsm_sdk.transport.http2.headers import ANSWER, GOOD, Fixed
 from nsm_sdk.transport.http2.stream import Stream
 from nsm_sdk.transport.http2.wire import Connections, WaitingStream, Wire
 from nsm_sdk.transport.metadata import checked
@@ -58,7 +58,6 @@ GOODBYE: Final = "the hop stops"
 _FAREWELL: Final = b"farewell"
 _NOT_GRPC: Final = ((":status", "415"), ("content-type", "text/plain; charset=utf-8"))
 _PLAIN: Final = (*ANSWER, ("grpc-accept-encoding", "identity"))
-_OK: Final = (("grpc-status", "0"),)
 
 
 class Health:
@@ -339,7 +338,7 @@ class ServerStream(WaitingStream):
         with self.conn.together:
             self._open(call)
             self._say(reply)
-            self.trailers(_OK)
+            self.trailers(GOOD)
 
     async def _stream(self, deadline: float) -> None:
         call = self._call(deadline)
@@ -356,7 +355,7 @@ class ServerStream(WaitingStream):
         if self.id in self.conn.streams:
             with self.conn.together:
                 self._open(call)
-                self.trailers(_OK)
+                self.trailers(GOOD)
 
     def _produce(self, call: Call) -> AsyncGenerator[Message, None]:
         offer = self._offer
@@ -419,7 +418,7 @@ class ServerStream(WaitingStream):
             self.refuse(error)
             return
         self._tell(reply)
-        self.trailers(_OK)
+        self.trailers(GOOD)
 
     def _tell(self, raw: bytes) -> None:
         if not self.opened:
