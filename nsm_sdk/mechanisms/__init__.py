@@ -8,10 +8,10 @@ State: none here.
 """
 
 from nsm_sdk.mechanisms.cross_connect import CrossConnect, TranslateMechanism
-from nsm_sdk.mechanisms.datapath import KernelDatapath
 from nsm_sdk.mechanisms.desired import Desired, apply, desired, diff
 from nsm_sdk.mechanisms.join import Join
 from nsm_sdk.mechanisms.kernel import KernelClient, KernelServer, own_namespace
+from nsm_sdk.mechanisms.kernel_datapath import KernelDatapath
 from nsm_sdk.mechanisms.ledger import Ledger, Record, RecordedEnd
 from nsm_sdk.mechanisms.model import OURS, Address, Link, NamespaceId, Neighbour, Observed, Route, Rule
 from nsm_sdk.mechanisms.nat import iptables_rules

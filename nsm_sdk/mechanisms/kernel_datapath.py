@@ -4,8 +4,9 @@
 Does:  `join` makes the pair, or finds it again (by record, then by tag) and repairs what differs; `part` removes links
        and rules that carry this connection's tag, with or without records and namespaces; `sweep` removes what an
        earlier run left behind and no Request has claimed since.
-Place: behind the element Join. Everything is one function run on the netlink thread, so a Close that follows
-       a cancelled Request waits for it.
+       A side is one end while it is worked on: it is built, or repaired until nothing differs.
+Place: behind the element Join. Everything is one function run on the netlink thread, so a Close that follows a
+       cancelled Request waits for it.
 State: the ledger (records on disk), and the ids claimed in this run.
 """
 
@@ -20,16 +21,135 @@ from nsm_sdk.api import KERNEL, LOCAL, Connection, Mechanism
 from nsm_sdk.core import Runtime, Service
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NsmError
 from nsm_sdk.mechanisms.clients import Client, Held, former, refreshed_until
-from nsm_sdk.mechanisms.desired import desired
-from nsm_sdk.mechanisms.ledger import Ledger, Record
-from nsm_sdk.mechanisms.model import Remove
+from nsm_sdk.mechanisms.desired import Desired, desired, diff, placed
+from nsm_sdk.mechanisms.ledger import Ledger, Record, RecordedEnd
+from nsm_sdk.mechanisms.model import Add, Failure, Link, MakeLink, Neighbour, Observed, Op, Remove, SetLink
 from nsm_sdk.mechanisms.ports import Joint, Kernel, Namespace, Netlink, NewEnd
-from nsm_sdk.mechanisms.side import Side, is_ours
 from nsm_sdk.mechanisms.tags import CLIENT_SIDE, ENDPOINT_SIDE, Tag, parse_alias
 
 logger = logging.getLogger("nsm_sdk.mechanisms")
 LAPSED_GRACE = 15.0
 """Seconds that clients whose tokens ended while the forwarder was away get to come back: they ask again sooner."""
+_ROUNDS = 3
+"""Repairs of one side before it is given up: removing an address may take routes along."""
+_EVERYBODY = "ff:ff:ff:ff:ff:ff"
+
+
+def is_ours(link: Link, mac: str, alias: str) -> bool:
+    """Ours: the alias says so; or there is none yet (we stopped between the two) and the MAC says so."""
+    return link.alias == alias or (not link.alias and link.mac == mac)
+
+
+class Side:
+    """One end while it is worked on."""
+
+    __slots__ = ("blurred", "index", "namespace", "tag", "want")
+
+    def __init__(self, namespace: Namespace, want: Desired, tag: Tag) -> None:
+        self.namespace = namespace
+        self.want = want
+        self.tag = tag
+        self.index = 0
+        self.blurred: list[Neighbour] = []
+
+    def find(self) -> Link | None:
+        """The link that is this end, under the wanted name or another; None where there is none."""
+        link = self.standing()
+        if link is None or not is_ours(link, self.want.mac, self.want.alias):
+            link = next((one for one in self.namespace.links() if one.alias == self.want.alias), None)
+        return link
+
+    def standing(self) -> Link | None:
+        """The link that stands under the wanted name, whosever it is."""
+        return self.namespace.link(name=self.want.name)
+
+    def build(self) -> None:
+        """Sets up a link that was made a moment ago: nothing is there but what its making gave it."""
+        link = Link(name=self.want.name, mac=self.want.mac, mtu=self.want.mtu, up=False)
+        self._do(diff(self.want, Observed(link=link)))
+        if self.want.rules:
+            self.settle()
+
+    def blur(self, mac: str) -> None:
+        """Has frames for `mac`, which the other end is about to give up, sent to its interface whatever its MAC is."""
+        seen = self.namespace.observe(self.index, range(0)).neighbours
+        known = [one for one in seen if one.mac == mac and (one.ours or not one.permanent)]
+        self.blurred = [Neighbour(one.ip, _EVERYBODY, permanent=True) for one in known]
+        self._do([Add(one) for one in self.blurred])
+
+    def set_mac(self) -> None:
+        """Gives the interface the wanted MAC. The kernel forgets all neighbours then."""
+        self._do([SetLink(mac=self.want.mac), *(Add(one) for one in self.blurred)])
+
+    def settle(self) -> bool:
+        """Repairs until nothing differs; whether there was anything to do.
+
+        Removing an address may take routes along, so it looks again.
+        """
+        failures: list[Failure] = []
+        for turn in range(_ROUNDS):
+            ops = self._changes()
+            if not ops:
+                return turn > 0
+            failures = self._apply(ops)
+        if failures:
+            raise self._explain(failures[0])
+        left = self._changes()
+        if left:
+            raise FailedPrecondition(
+                f"namespace {self.namespace.url} does not keep what is set there: {left[0]}",
+                hint="see which other program changes that interface",
+            )
+        return True
+
+    def _changes(self) -> list[Op]:
+        seen = self.namespace.observe(self.index, self.want.tables)
+        return diff(placed(self.want, seen), seen)
+
+    def _apply(self, ops: list[Op]) -> list[Failure]:
+        if ops and isinstance(ops[0], MakeLink):
+            raise FailedPrecondition(
+                f"interface {self.want.name!r} vanished from namespace {self.namespace.url} while it was set up",
+                hint="see which other program deletes it",
+            )
+        # where something new is refused nothing old goes
+        first = next((at for at, op in enumerate(ops) if isinstance(op, Remove)), len(ops))
+        for part in (ops[:first], ops[first:]):
+            failures = self.namespace.apply(self.index, part) if part else []
+            if failures:
+                return failures
+        return []
+
+    def _do(self, ops: list[Op]) -> None:
+        failures = self._apply(ops)
+        if failures:
+            raise self._explain(failures[0])
+
+    def recorded(self) -> RecordedEnd:
+        """What the ledger keeps of it."""
+        tables = self.want.tables
+        return RecordedEnd(
+            role=self.tag.role,
+            url=self.namespace.url,
+            dev=self.namespace.id.dev,
+            ino=self.namespace.id.ino,
+            name=self.want.name,
+            mac=self.want.mac,
+            alias=self.want.alias,
+            tables=(tables.start, tables.stop) if self.want.rules else (0, 0),
+            addresses=tuple(one.ip for one in self.want.addresses),
+        )
+
+    def _explain(self, failure: Failure) -> NsmError:
+        match failure.op:
+            case Add(thing) | Remove(thing):
+                what = str(thing)
+            case _:
+                what = str(failure.op)
+        return FailedPrecondition(
+            f"namespace {self.namespace.url} refuses {what} on {self.want.name!r}: {failure.text}",
+            hint="see whether the endpoint's addresses, routes and MTU fit this machine",
+        )
 
 
 class KernelDatapath(Service):
