@@ -16,7 +16,7 @@ from nsm_sdk.api import NetworkService, NetworkServiceEndpoint, Timestamp
 from nsm_sdk.api.path import timestamp
 from nsm_sdk.core import Call, RegistryElement, RegistryNext, Slot
 from nsm_sdk.registry.begin import Begin
-from nsm_sdk.registry.path import ENDPOINT_URL_KEY
+from nsm_sdk.registry.path import TAKEOVER_KEY
 
 logger = logging.getLogger("nsm_sdk.registry")
 
@@ -54,9 +54,12 @@ class RegistrationTime(RegistryElement[NetworkServiceEndpoint]):
                 since.CopyFrom(entry.initial_registration_time)
             self._since.set(call, since)
         entry.initial_registration_time.CopyFrom(since)
-        url = call.onward.get(ENDPOINT_URL_KEY) or call.metadata.get(ENDPOINT_URL_KEY) or entry.url
+        url, before = entry.url, self._url.get(call)
+        self._url.set(call, url)
+        former, _, newer = (call.onward.get(TAKEOVER_KEY) or call.metadata.get(TAKEOVER_KEY, "")).partition(" ")
         registered = await next.register(call, entry)
-        before = self._url.get(call)
+        if former and newer:
+            before, url = former, newer
         if before is not None and before != url:
             logger.warning(
                 "%s: endpoint %r at %.200s takes over the name from the one at %.200s; "
@@ -66,7 +69,6 @@ class RegistrationTime(RegistryElement[NetworkServiceEndpoint]):
                 url,
                 before,
             )
-        self._url.set(call, url)
         return registered
 
     async def unregister(

@@ -17,7 +17,7 @@ from nsm_sdk.api import NetworkServiceEndpoint
 from nsm_sdk.core import Call, Cause, Found, Query, RegistryElement, RegistryNext
 from nsm_sdk.errors import InvalidRequest
 from nsm_sdk.registry.begin import Begin, been_registered
-from nsm_sdk.registry.path import ENDPOINT_URL_KEY
+from nsm_sdk.registry.path import TAKEOVER_KEY
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 
@@ -46,8 +46,9 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
         # Before it is known below: whoever finds it there must find its own address here. After a failure Begin
         # unregisters, which must still find it; but not what has been registered before.
         kept = name in self._own or not been_registered(entry)
+        if (before := self._own.get(name, url)) != url:
+            call.onward[TAKEOVER_KEY] = f"{before} {url}"
         self._own[name] = url
-        call.onward[ENDPOINT_URL_KEY] = url
         entry.url = self._manager()
         try:
             registered = await next.register(call, entry)

@@ -20,8 +20,9 @@ from nsm_sdk.errors import Internal, InvalidRequest, NsmError, Unavailable
 
 PATH_KEY = "path"
 """Key of the metadata, in requests and in the headers of answers."""
-ENDPOINT_URL_KEY = "nsm-endpoint-url"
-"""Key of the metadata by which a manager says where an endpoint itself listens: the entry has the manager's address."""
+TAKEOVER_KEY = "nsm-takeover"
+"""Key of the metadata by which a manager says that one of its endpoints takes over the name of another: the URL of the
+former and of the new one, with a blank between. The entries of both have the manager's address."""
 
 _LONGEST = 1 << 20
 _MOST = 256
