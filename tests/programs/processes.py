@@ -126,7 +126,7 @@ class Process:
         return self._process.returncode is None
 
     async def strangers(self, among: Sequence[Process]) -> str:
-        """Connections of this process whose far end nobody known here can be, nor the test itself; empty if all is well."""
+        """Connections of this process whose far end is neither known here nor the test itself; empty if all is well."""
         if not self.running or self._frozen:
             return ""
         for _ in range(_TRIES):
