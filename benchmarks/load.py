@@ -155,9 +155,64 @@ def resident() -> float:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
+def _networks(count: int) -> list[str]:
+    return [f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}/32" for n in range(1, count + 1)]
+
+
+def _routes(conn: Connection) -> None:
+    for network in _networks(33_000):
+        conn.context.ip_context.src_routes.add(prefix=network)
+
+
+LARGEST: dict[str, Callable[[Connection], None]] = {
+    "one label of 4 MB": lambda conn: conn.labels.update(app="x" * 4_000_000),
+    "15 MB of extra context": lambda conn: conn.context.extra_context.update(
+        {str(n): "x" * 65_000 for n in range(230)}
+    ),
+    "33,000 labels": lambda conn: conn.labels.update({f"label-{n}": "x" for n in range(33_000)}),
+    "99,000 excluded prefixes": lambda conn: conn.context.ip_context.excluded_prefixes.extend(_networks(99_000)),
+    "33,000 routes": _routes,
+    "8,000 addresses": lambda conn: conn.context.ip_context.src_ip_addrs.extend(_networks(8000)),
+}
+"""About as much as a message may have, of one thing each."""
+
+
+async def sizes() -> None:
+    """The longest that the loop stands still for the largest messages, all hops in one process."""
+    async with Cluster(UNIX, name="bench") as cluster:
+        caller = await caller_of(cluster)
+        await caller.close(await caller.request("warm"))
+        for name, fill in LARGEST.items():
+            conn = Connection(id=name, network_service="icmp-responder")
+            fill(conn)
+            stalls = []
+            for _ in range(3):
+                ticking = asyncio.create_task(longest_stall(), name="stalls")
+                await asyncio.sleep(0)
+                answer = await caller.refresh(conn)
+                ticking.cancel()
+                stalls.append(await ticking)
+                await caller.close(answer)
+            note(
+                f"longest stall of the loop, {name}", statistics.median(stalls) * 1e3, "ms", f"{conn.ByteSize()} bytes"
+            )
+
+
+async def longest_stall() -> float:
+    """Seconds of the longest turn of the loop, until it is cancelled."""
+    longest, last = 0.0, time.perf_counter()
+    try:
+        while True:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+    except asyncio.CancelledError:
+        return longest
+
+
 async def main(names: list[str]) -> None:
     logging.basicConfig(level=logging.ERROR)
-    for name, part in {"idle": idle, "cycles": cycles, "memory": memory}.items():
+    for name, part in {"idle": idle, "cycles": cycles, "memory": memory, "sizes": sizes}.items():
         if not names or name in names:
             await part()
 

@@ -85,8 +85,7 @@ class SentConnection:
             path.index = self.index
         passed = self._restore(answer)
         snapshot = call.snapshot(answer)
-        what = excess(answer, len(snapshot.data))
-        if what:
+        if what := excess(answer):
             raise DataLoss(f"{url} answered too much for connection {self.id!r}: {what}", hint=_HINT)
         return snapshot, passed
 

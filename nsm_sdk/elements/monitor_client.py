@@ -19,7 +19,7 @@ from enum import StrEnum
 import anyio
 
 from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Selector
-from nsm_sdk.api.limits import SMALL, excess
+from nsm_sdk.api.limits import excess
 from nsm_sdk.core import Backoff, Call, Runtime, Service
 from nsm_sdk.elements.connect import NextHop
 from nsm_sdk.errors import ConnectionRetired, NsmError, Status
@@ -32,6 +32,8 @@ REFUSED_PAUSE = 60.0
 """Pause after a peer has refused a stream; seconds."""
 UNCLAIMED = 1024
 """Events kept for connections whose first Request has not returned yet."""
+UNCLAIMED_SIZE = 8192
+"""Bytes of the largest of them."""
 REFUSALS = frozenset({Status.PERMISSION_DENIED, Status.UNIMPLEMENTED, Status.UNAUTHENTICATED})
 
 
@@ -236,8 +238,7 @@ class Follower(Service):
             return  # a kind of event that nobody defined yet
         seen: set[str] = set()
         for conn in event.connections.values():
-            size = conn.ByteSize()
-            if what := excess(conn, size):
+            if what := excess(conn):
                 logger.debug("%s tells too much of a connection: %s", peer.far.url, what)
                 continue
             for segment in conn.path.path_segments:
@@ -247,7 +248,7 @@ class Follower(Service):
                 following = peer.listeners.get(segment.id)
                 if following is None:
                     # What is big is not kept for somebody who may never come: there may be many of it.
-                    if size <= SMALL:
+                    if conn.ByteSize() <= UNCLAIMED_SIZE:
                         peer.unclaimed[segment.id] = (kind, conn, self.mark())
                     if len(peer.unclaimed) > UNCLAIMED:
                         peer.unclaimed.popitem(last=False)

@@ -19,7 +19,6 @@ from contextlib import aclosing
 import anyio
 
 from nsm_sdk.api import Connection, ConnectionEvent, EventType, Selector, Snapshot, State, matches
-from nsm_sdk.api.limits import check_limits
 from nsm_sdk.core import Call, Runtime, Service, WatchElement, WatchNext
 
 Key = tuple[str, str]
@@ -39,10 +38,12 @@ _BREATH = 256
 class Subscriber:
     """One open stream."""
 
-    __slots__ = ("_later", "_timer", "exact", "key", "queue", "selector", "wake")
+    __slots__ = ("_later", "_segments", "_services", "_timer", "exact", "key", "queue", "wake")
 
     def __init__(self, selector: Selector) -> None:
-        self.selector = selector
+        # A selector may name many services, and each event is held against it.
+        self._services = frozenset(selector.network_services)
+        self._segments = Selector(path_segments=selector.path_segments)
         self.key = _selector_key(selector)
         wanted = selector.path_segments
         # Then whatever is found under the key matches.
@@ -51,6 +52,10 @@ class Subscriber:
         self.wake = anyio.Event()
         self._later: dict[str, tuple[EventType, Snapshot]] = {}
         self._timer: asyncio.TimerHandle | None = None
+
+    def wants(self, conn: Connection) -> bool:
+        """Whether the selector means the connection."""
+        return (not self._services or conn.network_service in self._services) and matches(self._segments, conn)
 
     def put(self, kind: EventType, snapshot: Snapshot, *, routine: bool) -> None:
         """Queue without waiting: a slow reader delays nobody. It overtakes what waits of the same connection."""
@@ -173,7 +178,8 @@ class Hub(Service):
     def connections(self, selector: Selector) -> list[Connection]:
         """Those that match now."""
         found = (self._connections[conn_id].connection() for conn_id in self._suspects(selector))
-        return [conn for conn in found if matches(selector, conn)]
+        wants = Subscriber(selector).wants
+        return [conn for conn in found if wants(conn)]
 
     def _suspects(self, selector: Selector) -> list[str]:
         """Ids of those that may match."""
@@ -183,14 +189,14 @@ class Hub(Service):
         found = self._by_id.get(segment_id, ())
         return [found] if isinstance(found, str) else list(found)
 
-    async def _initial(self, selector: Selector) -> ConnectionEvent:
+    async def _initial(self, selector: Selector, subscriber: Subscriber) -> ConnectionEvent:
         """Those that match. What changes while they are collected is in the subscriber's queue already."""
         initial = ConnectionEvent(type=EventType.INITIAL_STATE_TRANSFER)
         for count, conn_id in enumerate(self._suspects(selector), 1):
             if not count % _BREATH:
                 await asyncio.sleep(0)
             snapshot = self._connections.get(conn_id)
-            if snapshot is not None and matches(selector, conn := snapshot.connection()):
+            if snapshot is not None and subscriber.wants(conn := snapshot.connection()):
                 initial.connections[conn_id].CopyFrom(conn)
         return initial
 
@@ -200,7 +206,7 @@ class Hub(Service):
         group = self._subscribers.setdefault(subscriber.key, {})
         group[subscriber] = None
         try:
-            yield await self._initial(selector)
+            yield await self._initial(selector, subscriber)
             while not self._closed.is_set():
                 while subscriber.queue:
                     yield subscriber.queue.popleft()
@@ -238,7 +244,7 @@ class Hub(Service):
                 if key in groups:
                     found.update(groups[key])
         for subscriber in found:
-            if subscriber.exact or matches(subscriber.selector, conn):
+            if subscriber.exact or subscriber.wants(conn):
                 subscriber.put(kind, snapshot, routine=routine)
 
     def __len__(self) -> int:
@@ -251,13 +257,12 @@ class Hub(Service):
 
 
 class Watch(WatchElement):
-    """Answer a monitor stream from `hub`. InvalidRequest for a selector that is too long."""
+    """Answer a monitor stream from `hub`."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
 
     async def watch(self, call: Call, selector: Selector, next: WatchNext) -> AsyncGenerator[ConnectionEvent, None]:
-        check_limits(selector, call.size)
         async with aclosing(self.hub.watch(selector)) as events:
             async for event in events:
                 yield event

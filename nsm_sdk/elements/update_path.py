@@ -3,7 +3,7 @@
 
 Does:  adds this hop's segment, or finds it again, and makes its id the connection's id; gives the caller its own id and
        index back. The id of a new segment is a keyed hash of who asks, so that a repeated Request, or a Close after a
-       lost answer, finds the same connection, and nobody else's. A message that is too much in any way is refused.
+       lost answer, finds the same connection, and nobody else's. Too many hops or addresses are refused.
 Place: first in every chain, above `Begin`.
 State: the hop's secret.
 """
@@ -15,13 +15,11 @@ import secrets
 import uuid
 
 from nsm_sdk.api import Connection, Request, describe
-from nsm_sdk.api.limits import MOST_ITEMS, SMALL, check_limits
+from nsm_sdk.api.limits import MOST_HOPS, check_lengths
 from nsm_sdk.api.tokens import TOKEN_KEY, subject
 from nsm_sdk.core import Call, Element, Next, Secret
 from nsm_sdk.elements.connect import NEXT_HOP
 from nsm_sdk.errors import InvalidRequest
-
-MOST_HOPS = MOST_ITEMS["path_segments"]
 
 
 class UpdatePath(Element):
@@ -39,9 +37,8 @@ class UpdatePath(Element):
         self._secret = hashlib.sha256(Secret(secret or secrets.token_hex(32)).encode()).digest()
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
-        if call.size > SMALL:
-            check_limits(request, call.size)
         conn = request.connection
+        check_lengths(conn)
         came_id, came_index = self._step(call, conn)
         answer = await next.request(call, request)
         path = answer.path
@@ -53,8 +50,7 @@ class UpdatePath(Element):
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
         if not self.opens and not conn.path.path_segments:
             return  # every connection of this hop has a path, so this is none of them; closing nothing is no error
-        if call.size > SMALL:
-            check_limits(conn, call.size)
+        check_lengths(conn)
         self._step(call, conn)
         await next.close(call, conn)
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby
+from typing import Any
 
 from nsm_sdk.api import Connection, Mechanism, check_interface_name, policy_source
 from nsm_sdk.errors import FailedPrecondition, InvalidRequest
@@ -43,6 +45,7 @@ _MIN_MTU = 68
 _MIN_MTU_6 = 1280
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NUMBER = re.compile(r"[0-9]{1,5}")
+_LONGEST_ADDRESS = 64  # no address is longer; keeps a peer's rubbish out of the cache
 _RECENT = 1024
 """Either end of a connection, and its refreshes, read the same texts."""
 
@@ -127,12 +130,21 @@ def _addresses(texts: Iterable[str], where: str) -> list[Address]:
     return list(found.values())
 
 
-def _inside(ip: str, prefix: int, networks: Iterable[Address]) -> bool:
-    six = ":" in ip
-    return any(
-        six == (":" in one.ip) and prefix >= one.prefix and masked(ip, one.prefix) == masked(one.ip, one.prefix)
-        for one in networks
-    )
+class _Networks:
+    """The networks of addresses, by family and length: a peer may send thousands."""
+
+    def __init__(self, addresses: Iterable[Address]) -> None:
+        self._found: dict[tuple[bool, int], set[int]] = {}
+        for one in addresses:
+            self._found.setdefault((":" in one.ip, one.prefix), set()).add(masked(one.ip, one.prefix))
+
+    def hold(self, ip: str, prefix: int) -> bool:
+        """Whether one of them has all of that network in it."""
+        six = ":" in ip
+        return any(
+            six == family and prefix >= length and masked(ip, length) in found
+            for (family, length), found in self._found.items()
+        )
 
 
 def _routes(
@@ -140,9 +152,11 @@ def _routes(
 ) -> list[Route]:
     """Link routes to the other end, and the given routes; the later of two for one destination stands."""
     found: dict[tuple[int, str, int], Route] = {}
+    near, far = _Networks(own), _Networks(others)
+    first = {family: next((one.ip for one in others if one.family == family), "") for family in (4, 6)}
     if not table:
         for other in others:
-            if not _inside(other.ip, other.bits, own):
+            if not near.hold(other.ip, other.bits):
                 weight = metric if other.family == 6 else 0
                 route = Route(dst=network(other.ip, other.prefix), prefix=other.prefix, metric=weight)
                 found[route.key] = route
@@ -155,8 +169,8 @@ def _routes(
                 f"route {prefix!r} via {next_hop!r} in {where} mixes IPv4 and IPv6",
                 hint="give a next hop of the same family as the prefix",
             )
-        if not gateway and not _inside(dst, bits, others):
-            gateway = next((one.ip for one in others if one.family == family), "")
+        if not gateway and not far.hold(dst, bits):
+            gateway = first[family]
         if gateway == dst and bits == (128 if family == 6 else 32):
             gateway = ""
         weight = metric if family == 6 else 0
@@ -256,7 +270,10 @@ def diff(wanted: Desired, seen: Observed) -> list[Op]:
     ops += _link_changes(wanted, link)
     stale = _stale_addresses(wanted, seen)
     # a kernel has an IPv6 address once, and does not change its prefix length
-    swapped = [one for one in wanted.addresses if one.family == 6 and any(old.ip == one.ip for old in stale)]
+    gone: dict[str, list[Address]] = {}
+    for one in stale:
+        gone.setdefault(one.ip, []).append(one)
+    swapped = {one: gone[one.ip] for one in wanted.addresses if one.family == 6 and one.ip in gone}
     ops += [Add(one) for one in wanted.addresses if one not in seen.addresses and one not in swapped]
     ops += [Add(one) for one in wanted.routes if one not in seen.routes]
     # with the MAC of a link all its neighbours go
@@ -265,15 +282,17 @@ def diff(wanted: Desired, seen: Observed) -> list[Op]:
     # new rules from the first on, then old ones from the last on: whatever matches first is always the old or the new
     ops += [Add(rule) for rule in sorted(set(wanted.rules) - seen.rules, key=_rule_order)]
     ops += [Remove(rule) for rule in sorted(seen.rules - set(wanted.rules), key=_rule_order, reverse=True)]
-    for one in swapped:
-        ops += [Remove(old) for old in stale if old.ip == one.ip]
+    for one, before in swapped.items():
+        ops += [Remove(old) for old in before]
         ops.append(Add(one))
-    ops += [Remove(one) for one in stale if all(one.ip != other.ip for other in swapped)]
+    replaced = {one.ip for one in swapped}
+    ops += [Remove(one) for one in stale if one.ip not in replaced]
     if stale and not any(one.family == 4 for one in (*wanted.addresses, *(seen.addresses - set(stale)))):
         # routes and neighbours have gone with the last address
         ops += [Add(route) for route in wanted.routes if route.family == 4]
         ops += [Add(near) for near in wanted.neighbours if ":" not in near.ip]
-    old = [one for one in seen.routes if one.ours and one not in wanted.routes]
+    routes = set(wanted.routes)
+    old = [one for one in seen.routes if one.ours and one not in routes]
     ops += [Remove(one) for one in sorted(old, key=lambda one: (not one.gateway, one.key, one.metric))]
     named = {one.ip for one in wanted.neighbours}
     ops += [Remove(one) for one in sorted(seen.neighbours, key=lambda n: n.ip) if one.ours and one.ip not in named]
@@ -304,33 +323,49 @@ def _link_changes(wanted: Desired, link: Link) -> list[Op]:
 
 def apply(ops: Iterable[Op], seen: Observed) -> Observed:
     """What a kernel would show after `ops`: the model behind the fake netlink and the tests."""
-    for op in ops:
-        match op:
-            case MakeLink():
-                seen = replace(seen, link=Link(name=op.name, mac=op.mac, up=False))
-            case SetLink():
-                if seen.link is not None:
-                    fields = {key: getattr(op, key) for key in ("name", "mac", "alias", "mtu", "up")}
-                    seen = replace(seen, link=replace(seen.link, **{k: v for k, v in fields.items() if v is not None}))
-            case Add(thing) | Remove(thing):
-                seen = _change(seen, thing, isinstance(op, Add))
+    for _, alike in groupby(ops, key=kind_of_change):
+        for op in alike:
+            match op:
+                case MakeLink():
+                    seen = replace(seen, link=Link(name=op.name, mac=op.mac, up=False))
+                case SetLink():
+                    if seen.link is not None:
+                        fields = {key: getattr(op, key) for key in ("name", "mac", "alias", "mtu", "up")}
+                        changed = {key: value for key, value in fields.items() if value is not None}
+                        seen = replace(seen, link=replace(seen.link, **changed))
+                case Add(thing) | Remove(thing):
+                    # those of one kind at once: each would copy all that is there
+                    things = [thing, *(each.thing for each in alike if isinstance(each, (Add, Remove)))]
+                    seen = _change(seen, things, isinstance(op, Add))
     return seen
 
 
-def _change(seen: Observed, thing: Address | Route | Rule | Neighbour, add: bool) -> Observed:
+def kind_of_change(op: Op) -> tuple[type, ...]:
+    """What operations that may be done together have in common."""
+    return (type(op), type(op.thing)) if isinstance(op, (Add, Remove)) else (type(op),)
+
+
+def _change(seen: Observed, things: Sequence[Address | Route | Rule | Neighbour], add: bool) -> Observed:
+    kind = type(things[0])
+    field = {Address: "addresses", Route: "routes", Rule: "rules", Neighbour: "neighbours"}[kind]
+    present: dict[object, object] = {_identity(one): one for one in getattr(seen, field)}
+    for thing in things:
+        # the later one stands
+        present.pop(_identity(thing), None)
+        if add:
+            present[_identity(thing)] = thing
+    changed: dict[str, Any] = {field: frozenset(present.values())}
+    return replace(seen, **changed)
+
+
+def _identity(thing: object) -> object:
+    """What there is only one of."""
     match thing:
         case Address():
-            rest = {a for a in seen.addresses if (a.ip, a.prefix) != (thing.ip, thing.prefix)}
-            return replace(seen, addresses=frozenset(rest | {thing} if add else rest))
-        case Route():
-            routes = seen.routes - {thing}
-            return replace(seen, routes=routes | {thing} if add else routes)
-        case Rule():
-            rules = seen.rules - {thing}
-            return replace(seen, rules=rules | {thing} if add else rules)
+            return thing.ip, thing.prefix
         case Neighbour():
-            near = {n for n in seen.neighbours if n.ip != thing.ip}
-            return replace(seen, neighbours=frozenset(near | {thing} if add else near))
+            return thing.ip
+    return thing
 
 
 def _refuse(what: str, text: str, where: str, hint: str) -> InvalidRequest:
@@ -400,13 +435,20 @@ def destination(text: str, where: str) -> tuple[str, int]:
     return network(_text(raw), bits), bits
 
 
-@lru_cache(_RECENT)
 def ip_text(text: str, where: str) -> str:
     """A plain address, canonical; a prefix length after it is dropped."""
-    raw = _raw(text.partition("/")[0])
-    if raw is None:
+    plain = text.partition("/")[0]
+    found = _plain(plain) if len(plain) <= _LONGEST_ADDRESS else ""
+    if not found:
         raise _refuse("an address", text, where, "give a plain address like 172.16.0.1")
-    return _text(raw)
+    return found
+
+
+@lru_cache(_RECENT)
+def _plain(text: str) -> str:
+    """The canonical address; empty for what is none."""
+    raw = _raw(text)
+    return _text(raw) if raw is not None else ""
 
 
 def mac_text(text: str, where: str) -> str:

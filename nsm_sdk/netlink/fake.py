@@ -15,11 +15,12 @@ import errno
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import TypeVar
 
 from nsm_sdk.core import Mailbox
 from nsm_sdk.errors import AlreadyExists, FailedPrecondition
-from nsm_sdk.mechanisms.desired import apply
+from nsm_sdk.mechanisms.desired import apply, kind_of_change
 from nsm_sdk.mechanisms.model import (
     Add,
     Address,
@@ -84,10 +85,18 @@ class FakeNamespace:
     def apply(self, index: int, ops: Sequence[Op]) -> list[Failure]:
         """Does the operations in order; `refuse` may answer an errno instead."""
         failures: list[Failure] = []
-        for op in ops:
-            code = self.refuse(op) or self._do(index, op)
-            if code:
-                failures.append(Failure(op, code, errno.errorcode.get(code, str(code))))
+        for _, alike in groupby(ops, key=kind_of_change):
+            taken: list[Op] = []
+            for op in alike:
+                code = self.refuse(op) or self._refusal(index, op)
+                if code:
+                    failures.append(Failure(op, code, errno.errorcode.get(code, str(code))))
+                elif isinstance(op, (Add, Remove)):
+                    taken.append(op)
+                else:
+                    self._do(index, [op])
+            if taken:
+                self._do(index, taken)
         return failures
 
     def wake(self, index: int) -> None:
@@ -96,26 +105,34 @@ class FakeNamespace:
     def wait_reachable(self, addresses: Sequence[Address]) -> None:
         """Everything is at once."""
 
-    def _do(self, index: int, op: Op) -> int:
+    def _refusal(self, index: int, op: Op) -> int:
+        """The errno of what cannot be done; 0 where it can."""
         if isinstance(op, (Add, Remove)) and isinstance(op.thing, Rule):
-            (self.rules.add if isinstance(op, Add) else self.rules.discard)(op.thing)
             return 0
-        before = self.state.get(index)
         if isinstance(op, SetLink) and op.name is not None:
             standing = self.link(name=op.name)
             if standing is not None and standing.index != index:
                 return errno.EEXIST
-        if isinstance(op, MakeLink) or before is None:
+        if isinstance(op, MakeLink) or index not in self.state:
             return 0 if isinstance(op, Remove) else errno.ENODEV
-        after = apply([op], before)
+        return 0
+
+    def _do(self, index: int, ops: Sequence[Op]) -> None:
+        """Does what is not refused, all of one kind."""
+        for op in ops:
+            if isinstance(op, (Add, Remove)) and isinstance(op.thing, Rule):
+                (self.rules.add if isinstance(op, Add) else self.rules.discard)(op.thing)
+        before = self.state.get(index)
+        if before is None or kind_of_change(ops[0])[-1] is Rule:
+            return
+        after = apply(ops, before)
         for family in (4, 6):
-            if _families(before, family) and not _families(after, family):
+            if _has_family(before, family) and not _has_family(after, family):
                 after = replace(after, routes=frozenset(r for r in after.routes if r.family != family or not r.ours))
         if before.link is not None and after.link is not None and before.link.mac != after.link.mac:
             after = replace(after, neighbours=frozenset(one for one in after.neighbours if not one.ours))
         self.state[index] = after
         self._tell(index, before, after)
-        return 0
 
     def _tell(self, index: int, before: Observed, after: Observed) -> None:
         if before.link is not None and after.link is not None and before.link.up != after.link.up:
@@ -157,8 +174,8 @@ class FakeNamespace:
             watch.post(event)
 
 
-def _families(seen: Observed, family: int) -> list[Address]:
-    return [one for one in seen.addresses if one.family == family]
+def _has_family(seen: Observed, family: int) -> bool:
+    return any(one.family == family for one in seen.addresses)
 
 
 class FakeNetlink:

@@ -233,7 +233,7 @@ class Candidates(Service):
 
         `plain`: asks the registry, whatever is known here.
         """
-        query, key = _service_query(name)
+        query, key = _service_query(name) if len(name) <= _USUAL else _service_query.__wrapped__(name)
         return await self._look(call, NS, query, lambda found: _named(found, name), key, plain=plain)
 
     async def endpoint(self, call: Call, name: str, service: str = "") -> NetworkServiceEndpoint | None:
@@ -242,7 +242,8 @@ class Candidates(Service):
         Where all endpoints of `service` are followed already, one of them costs nothing.
         """
         if service:
-            follow = self._follows.get(_key_of_service(service))
+            key_of = _key_of_service if len(service) <= _USUAL else _key_of_service.__wrapped__
+            follow = self._follows.get(key_of(service))
             if follow is not None and (known := follow.entries.get(name)) is not None:
                 follow.used = call.runtime.clock.now()
                 found: NetworkServiceEndpoint = known
@@ -414,6 +415,10 @@ class UpdateCandidates(RegistryElement[E]):
 
 def _key(kind: Kind[Any], query: NetworkService | NetworkServiceEndpoint) -> tuple[str, bytes]:
     return kind.label, query.SerializeToString(deterministic=True)
+
+
+_USUAL = 256
+"""Characters of names whose queries are kept: nobody fills the caches with enormous ones."""
 
 
 @functools.lru_cache(maxsize=1024)

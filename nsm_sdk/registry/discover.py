@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from nsm_sdk.api import Connection, NetworkService, NetworkServiceEndpoint, Request, State
-from nsm_sdk.api.limits import MOST_ITEMS
 from nsm_sdk.core import Call, Element, Next, Slot
 from nsm_sdk.errors import InvalidRequest, NoCandidate, NsmError
 from nsm_sdk.registry.candidates import Candidates
@@ -27,6 +26,8 @@ QUICK_LOOKUP = 1.0
 """Seconds for a look-up that has an answer to fall back to."""
 _LISTED = 8
 """Candidates that an error tells about."""
+MOST_SELECTORS = 33_000
+"""Matches and routes of a service together; one that has more is not chosen from."""
 _MAX_SERVICES = 4096
 """Services whose turn is remembered."""
 
@@ -214,13 +215,11 @@ async def find_service(candidates: Candidates, call: Call, conn: Connection) -> 
         raise NoCandidate(
             f"network service {name!r} is not registered", hint="check the name, or register the service first"
         )
-    if len(service.matches) > MOST_ITEMS["matches"] or any(
-        len(match.routes) > MOST_ITEMS["routes"] for match in service.matches
-    ):
+    if len(service.matches) + sum(len(match.routes) for match in service.matches) > MOST_SELECTORS:
         # Each request would pay for it, at each endpoint.
         raise NoCandidate(
             f"network service {name!r} has more matches or routes than can be looked at",
-            hint=f"register it with at most {MOST_ITEMS['matches']} matches of {MOST_ITEMS['routes']} routes each",
+            hint=f"register it with at most {MOST_SELECTORS} matches and routes together",
         )
     if conn.payload and conn.payload != service.payload:
         # It may have been registered again a moment ago.

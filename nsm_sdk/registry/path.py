@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, MutableSequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
-from nsm_sdk.api.limits import check_limits
+from nsm_sdk.api.limits import check_lengths
 from nsm_sdk.api.tokens import TOKEN_KEY, subject
 from nsm_sdk.core import Call, E, Found, Query, RegistryElement, RegistryNext
 from nsm_sdk.errors import Internal, InvalidRequest, NsmError, Unavailable
@@ -117,7 +117,7 @@ class UpdatePath(RegistryElement[E]):
     """Moves the path one hop on, with the caller's token and one of our own, which `source` makes.
 
     The SPIFFE ids of both go into the entry's `path_ids`, and the path comes back with the answer. A caller without
-    a path, as peers before 1.7 are, is served without. What is too much of anything is refused, in finds too. Stands
+    a path, as peers before 1.7 are, is served without. One of too many hops is refused, in finds too. Stands
     first in a registry's chain, above authorisation and `Begin`.
 
     InvalidRequest for a path whose index points nowhere, Unavailable when no token can be made.
@@ -140,12 +140,12 @@ class UpdatePath(RegistryElement[E]):
         _answer(call, back)
 
     def find(self, call: Call, query: Query[E], next: RegistryNext[E]) -> AsyncGenerator[Found[E], None]:
-        check_limits(query.entry, call.size)
+        check_lengths(query.entry)
         return next.find(call, query)
 
     def _update(self, call: Call, entry: E) -> AuthPath | None:
         """Write tokens and ids; returns the path as the caller is to get it back, None if it sent none."""
-        check_limits(entry, call.size)
+        check_lengths(entry)
         text = call.metadata.get(PATH_KEY)
         given = parse_path(text)
         if text is not None and given is None:

@@ -17,7 +17,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from nsm_sdk import api
 from nsm_sdk.api import Connection, ConnectionEvent, Empty, Message, Method, NetworkService, NetworkServiceEndpoint
-from nsm_sdk.api.wire import SMALL, count_fields
+from nsm_sdk.api.limits import SMALL, count_fields
 from nsm_sdk.core import Bound, Call, E, Found, Next, Query, RegistryNext, WatchNext
 from nsm_sdk.errors import DataLoss, InvalidRequest
 

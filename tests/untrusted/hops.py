@@ -189,6 +189,13 @@ class Mesh:
             found["links"] = links
         return found
 
+    async def shown(self, hop: str) -> list[Connection]:
+        """The connections that a hop shows to those who watch it, now."""
+        running = self.running[hop]
+        assert running.bound.monitor is not None
+        async with aclosing(running.bound.monitor.watch(running.call(), api.Selector())) as events:
+            return list((await anext(events)).connections.values())
+
     def free(self) -> int:
         """Addresses that the endpoint has left."""
         return sum(pool.size for pool in self.pool._supply.pools)

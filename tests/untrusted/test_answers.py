@@ -186,11 +186,11 @@ async def test_id_and_index_of_an_answer_are_put_right(index: int) -> None:
 
 async def test_an_answer_of_too_much_is_refused() -> None:
     def edit(conn: Connection) -> None:
-        conn.context.ip_context.src_ip_addrs.extend(["10.0.0.1/32"] * 5000)
+        conn.context.ip_context.src_ip_addrs.extend(["10.0.0.1/32"] * 9000)
 
     far = Answers(edit)
     async with far_side(far) as url, middle(url) as mid:
-        with pytest.raises(DataLoss, match="src_ip_addrs has 5000 items, at most 128") as caught:
+        with pytest.raises(DataLoss, match="src_ip_addrs has 9000 items, at most 8192") as caught:
             await mid.ask(mid.request())
         assert caught.value.hint
         await rest(mid)

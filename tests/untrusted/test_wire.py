@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsm_sdk.api import METHODS, NETWORK_SERVICE_REQUEST, Connection, Path, PathSegment, Request
-from nsm_sdk.api.wire import MOST_FIELDS, count_fields
+from nsm_sdk.api.limits import MOST_FIELDS, count_fields
 from nsm_sdk.errors import InvalidRequest
 from nsm_sdk.transport.offers import asked
 from tests.untrusted.strategies import messages, wire_bytes

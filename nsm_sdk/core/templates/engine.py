@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from jinja2 import Template as Compiled
 
 LONGEST = 4096
-"""Characters of a template that a peer sent, and of what it renders to: who registers a service writes it, and each
-request of a client pays for it."""
+"""Characters of a template that a peer sent: who registers a service writes it, and each request of a client pays for
+it."""
+MOST_RENDERED = 4 << 20
+"""Characters to which all templates of one choice among endpoints render together; more stay as they are."""
 LONGEST_OF_OURS = 1 << 18
 """Characters of a template of our own, and of what it renders to."""
 MOST_PARTS = 128
@@ -75,13 +77,16 @@ def _rule(text: str) -> Translation | None:
 class LabelTemplates:
     """Templates of peers, rendered over one set of labels; each is rendered once."""
 
-    __slots__ = ("_labels", "_left", "_rendered", "_shapes")
+    __slots__ = ("_labels", "_left", "_longest", "_rendered", "_room", "_shapes")
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         self._labels = labels
         self._rendered: dict[str, str] = {}
         self._shapes: set[str] = set()
         self._left = MOST_OF_A_CHOICE
+        self._room = MOST_RENDERED
+        # A template that is one label is filled in however long that is.
+        self._longest = max(LONGEST, *map(len, labels.values())) if labels else LONGEST
 
     def render(self, text: str) -> str:
         """`text` with its templates filled in from the labels; as it is where that cannot be done. Never raises."""
@@ -102,9 +107,13 @@ class LabelTemplates:
             self._left -= translation.weight
             self._shapes.add(translation.source)
         try:
-            return _run(_sandbox().shape(translation.source), translation, self._labels, LONGEST)
+            rendered = _run(
+                _sandbox().shape(translation.source), translation, self._labels, min(self._room, self._longest)
+            )
         except (Unrenderable, RecursionError):
             return text
+        self._room -= len(rendered)
+        return rendered
 
 
 @final
