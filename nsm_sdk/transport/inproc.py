@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 
 from nsm_sdk.api import Message, Method, Target
-from nsm_sdk.core import Call, Peer, Served
+from nsm_sdk.core import Call, Mailbox, Peer, Served
 from nsm_sdk.errors import (
     AlreadyExists,
     Cancelled,
@@ -30,9 +30,11 @@ from nsm_sdk.errors import (
 )
 from nsm_sdk.transport.metadata import TokenSource, checked, outgoing
 from nsm_sdk.transport.offers import Extra, Offer, Received, answered, asked, offers
-from nsm_sdk.transport.pipe import Pipe
 from nsm_sdk.transport.settings import ChannelSettings
 from nsm_sdk.transport.status import decode, encode
+
+BUFFER = 16
+"""Messages of a stream that may wait for a reader; then the writer waits."""
 
 
 class _Peer:
@@ -122,7 +124,7 @@ class InprocCarrier:
         exchange = offer.exchange
         if exchange is None:
             raise Unimplemented(f"{method.path} takes one message", hop=peer.served.runtime.name)
-        pipe: Pipe[bytes] = Pipe()
+        pipe: Mailbox[bytes] = Mailbox(BUFFER)
         broken: list[BaseException] = []
 
         async def send() -> None:
@@ -176,7 +178,7 @@ class InprocCarrier:
         produce: Callable[[Call], AsyncGenerator[Any, None]],
     ) -> AsyncGenerator[Any, None]:
         runtime = peer.served.runtime
-        pipe: Pipe[bytes] = Pipe()
+        pipe: Mailbox[bytes] = Mailbox(BUFFER)
         headers: dict[str, str] = {}
 
         async def run(deadline: float) -> None:
