@@ -7,7 +7,7 @@ PY := .venv/bin/python
 PYTHONS := python3.11 python3.12 python3.13
 TESTS ?=
 TIMES ?= 4
-WORKERS ?= 2
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-environments test-long fuzz lint docs bench system clean .venv
@@ -31,12 +31,12 @@ demo: .venv/ready system  ## a whole mesh on this machine, with real packets
 	@.venv/bin/nsm demo
 	@.venv/bin/nsm demo heal
 
-test: .venv/ready system  ## the suite, by WORKERS=2 processes; the same examples in every run
+test: .venv/ready system  ## the suite, by WORKERS=3 processes (much of it waits); the same examples in every run
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 test-environments: .venv/ready system  ## the suite with the newest versions, sniffio and trio beside, and with the lowest
-	@PYTHON=$(PYTHON) tools/test_with newest $(TESTS)
-	@PYTHON=$(PYTHON) tools/test_with lowest $(TESTS)
+	@PYTHON=$(PYTHON) WORKERS=$(WORKERS) tools/test_with newest $(TESTS)
+	@PYTHON=$(PYTHON) WORKERS=$(WORKERS) tools/test_with lowest $(TESTS)
 
 test-long: .venv/ready system  ## what takes longer: matrices, chaos; other environments, other Pythons
 	@$(PY) -m pytest -m long $(TESTS)

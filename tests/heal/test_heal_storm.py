@@ -42,7 +42,7 @@ def rates(times: list[float], bins: float) -> list[float]:
     return [count / bins for count in counts]
 
 
-@pytest.mark.parametrize("outage", [5.0, 200.0])
+@pytest.mark.parametrize("outage", [5.0, pytest.param(200.0, marks=pytest.mark.long)])
 @virtual_time
 async def test_connections_whose_data_flows_come_back_spread_out(outage: float) -> None:
     world = World(life=LIFE)

@@ -45,6 +45,7 @@ async def test_no_connection_is_lost_and_none_heals_without_a_cause(seed: int) -
         assert len(report.faults) > 3
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_story() -> None:
     async def live(seed: int) -> list[str]:
         async with Cluster(token_life=3600.0, registration_life=600.0) as cluster:

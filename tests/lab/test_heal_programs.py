@@ -27,6 +27,7 @@ from tests.mesh.modes import why_not
 from tests.run import MARK, unique
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
+LONG = pytest.mark.long
 NAME = f"h{MARK}"
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
@@ -40,9 +41,11 @@ def _packets() -> None:
 @pytest.mark.parametrize(
     "cells",
     [
-        pytest.param([("manager", "kill"), ("forwarder", "kill"), ("registry", "kill")], id="control plane"),
+        pytest.param(
+            [("manager", "kill"), ("forwarder", "kill"), ("registry", "kill")], id="control plane", marks=LONG
+        ),
         pytest.param([("client", "kill"), ("endpoint", "kill"), ("manager and endpoint", "kill")], id="ends"),
-        pytest.param([("manager", "stop"), ("forwarder", "drop"), ("endpoint", "slow")], id="silence"),
+        pytest.param([("manager", "stop"), ("forwarder", "drop"), ("endpoint", "slow")], id="silence", marks=LONG),
         pytest.param([("link", "kill"), ("link", "stop"), ("endpoint", "drop")], id="packets"),
     ],
 )

@@ -202,6 +202,7 @@ def test_a_client_that_crashed_is_cleaned_up_after_its_token(mode: Mode) -> None
     run(mode, scenario)
 
 
+@pytest.mark.long
 @every_mode("inproc")
 def test_a_client_that_works_is_refreshed_for_a_day(mode: Mode) -> None:
     async def scenario(cluster: Cluster) -> None:

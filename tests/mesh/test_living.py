@@ -181,7 +181,9 @@ async def by_program(hops: Sequence[str], fault: str) -> None:
         assert client.there.lost(start.at, until) == client.back.lost(start.at, until) == 0
 
 
-@pytest.mark.parametrize("hops", [("manager", "forwarder"), HOPS], ids="+".join)
+@pytest.mark.parametrize(
+    "hops", [("manager", "forwarder"), pytest.param(HOPS, marks=pytest.mark.long, id="+".join(HOPS))], ids="+".join
+)
 def test_what_was_taken_up_and_never_asked_for_again_ends_with_its_token(hops: Sequence[str]) -> None:
     async def scenario(cluster: Cluster) -> None:
         node = await cluster.node("node-1")

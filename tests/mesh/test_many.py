@@ -30,7 +30,7 @@ def resident() -> int:
     return psutil.Process().memory_info().rss
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_ten_thousand_connects_and_closes_leave_nothing() -> None:
     async def scenario(cluster: Cluster) -> None:
@@ -90,7 +90,9 @@ class Policies(Element):
 
 
 @pytest.mark.netns
-@pytest.mark.parametrize("mode", [pytest.param(NAMESPACES, id="namespaces"), pytest.param(PROGRAMS, id="programs")])
+@pytest.mark.parametrize(
+    "mode", [pytest.param(NAMESPACES, id="namespaces"), pytest.param(PROGRAMS, id="programs", marks=pytest.mark.long)]
+)
 def test_two_hundred_through_namespaces_leave_nothing(mode: Mode) -> None:
     async def scenario(cluster: Cluster) -> None:
         node = await cluster.node("node-1")
