@@ -56,7 +56,7 @@ async def test_the_newer_one_keeps_the_name_and_both_say_so(nodes: int, caplog: 
                 assert await seen(second) == [SECOND]
                 said = warnings(caplog)
                 assert len(said) == 2
-                # The registry has the addresses of the endpoints where one manager tells it, else those of the managers.
+                # Where one manager has both, it tells the registry their own addresses.
                 names = (FIRST, SECOND) if nodes == 1 else tuple(at.manager.url for at in where)
                 assert any(text.startswith("registry: ") and all(one in text for one in names) for text in said)
                 assert any(text.startswith("first: ") and "'nse'" in text and "NSM_NAME" in text for text in said)
