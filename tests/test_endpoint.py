@@ -65,7 +65,7 @@ async def test_in_the_background_it_registers_when_its_manager_comes_up() -> Non
 async def test_what_is_refused_for_good_is_said_while_trying_goes_on() -> None:
     async with Cluster(INPROC) as cluster:
         node = await cluster.node()
-        async with endpoint(node, service=["database", "x" * 5_000_000], register="background") as refused:
+        async with endpoint(node, service=["database", "x" * 20_000_000], register="background") as refused:
             with pytest.raises(NsmError) as caught:
                 await refused.registered()
             assert caught.value.hint

@@ -119,7 +119,7 @@ async def test_connections_are_refreshed_before_tokens_expire() -> None:
 async def test_an_endpoint_that_nobody_needs_leaves() -> None:
     async with Mesh() as mesh:
         registry, *_ = await mesh.all("registry", "nsmgr", "forwarder")
-        nse = await mesh.start("nse", idle_timeout="300ms", unregister_itself="true")
+        nse = await mesh.start("nse", idle_timeout="2s", unregister_itself="true")
         await nse.event("registered", id="icmp-server")
         assert await nse.ended() == 0
         assert (await registry.event("closed"))["id"] == "icmp-server"
