@@ -48,7 +48,13 @@ class SocketWatch(Mailbox[LinkEvent]):
     @classmethod
     async def open(cls, url: str | int) -> SocketWatch:
         """Starts to watch; FailedPrecondition where the namespace is gone."""
-        return cls(await asyncio.to_thread(_subscribe, url))
+        opening = asyncio.get_running_loop().run_in_executor(None, _subscribe, url)
+        try:
+            return cls(await asyncio.shield(opening))
+        except asyncio.CancelledError:
+            # The thread goes on: nobody else would close what it opens.
+            opening.add_done_callback(_close_unclaimed)
+            raise
 
     async def __aenter__(self) -> SocketWatch:
         return self
@@ -100,6 +106,11 @@ def _event(kind: int, body: bytes) -> LinkEvent | None:
             word = "address-added" if kind == codec.NEWADDR else "address-removed"
             return LinkEvent(kind=word, index=index, address=address.ip)
     return None
+
+
+def _close_unclaimed(opening: asyncio.Future[socket.socket]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _subscribe(url: str | int) -> socket.socket:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from nsm_sdk.netlink import (
     run_inside,
     temporary_namespace,
 )
+from nsm_sdk.netlink import watch as watch_module
 from tests.run import MARK
 
 pytestmark = pytest.mark.netns
@@ -195,3 +197,28 @@ def test_the_probe_tells_reasons_and_leaves_nothing() -> None:
     assert all(one.works or one.reason for one in found.found)
     assert found["never heard of"].reason == "not tried"
     assert ("KERNEL" in found.mechanisms) == (found.works("veth") and found.works("namespaces"))
+
+
+async def test_a_watch_that_is_given_up_while_it_opens_leaves_no_socket(
+    pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[socket.socket] = []
+    go_on = threading.Event()
+    subscribe = watch_module._subscribe
+
+    def slowly(url: str | int) -> socket.socket:
+        opened.append(subscribe(url))
+        go_on.wait(10)
+        return opened[0]
+
+    monkeypatch.setattr(watch_module, "_subscribe", slowly)
+    opening = asyncio.create_task(SocketWatch.open(namespace_url(pair[0])))
+    async with asyncio.timeout(10):
+        while not opened:
+            await asyncio.sleep(0)
+        opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await opening
+        go_on.set()
+        while opened[0].fileno() >= 0:
+            await asyncio.sleep(0)
