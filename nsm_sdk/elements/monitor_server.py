@@ -25,7 +25,8 @@ Key = tuple[str, str]
 """(segment name, segment id); an empty text stands for any."""
 
 QUEUE = 256
-"""Events that may wait for a slow subscriber before updates of one connection are merged into the last of them."""
+"""Events that may wait for a slow subscriber before updates of one connection are merged into the last of them; where
+more connections wait than that, twice as many events as there are connections."""
 
 
 LATER = 0.05
@@ -38,7 +39,7 @@ _BREATH = 256
 class Subscriber:
     """One open stream."""
 
-    __slots__ = ("_later", "_segments", "_services", "_timer", "exact", "key", "queue", "wake")
+    __slots__ = ("_held", "_later", "_most", "_segments", "_services", "_timer", "exact", "key", "queue", "wake")
 
     def __init__(self, selector: Selector) -> None:
         # A selector may name many services, and each event is held against it.
@@ -50,6 +51,8 @@ class Subscriber:
         self.exact = len(wanted) <= 1 and not selector.network_services and not (wanted and wanted[0].token)
         self.queue: deque[ConnectionEvent] = deque()
         self.wake = anyio.Event()
+        self._held = self._most = 0
+        """Connections in the queue, and how many there may be before they are merged again."""
         self._later: dict[str, tuple[EventType, Snapshot]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -66,6 +69,12 @@ class Subscriber:
             return
         self._later.pop(snapshot.id, None)
         self._queue(kind, snapshot)
+
+    def take(self) -> ConnectionEvent:
+        """The oldest event of the queue."""
+        event = self.queue.popleft()
+        self._held -= len(event.connections)
+        return event
 
     def close(self) -> None:
         """Nobody reads any more."""
@@ -85,7 +94,8 @@ class Subscriber:
         for snapshot in snapshots:
             event.connections[snapshot.id].MergeFromString(snapshot.data)
         self.queue.append(event)
-        if len(self.queue) > QUEUE:
+        self._held += len(event.connections)
+        if len(self.queue) > QUEUE and self._held > self._most:
             self._merge()
         self.wake.set()
 
@@ -101,6 +111,9 @@ class Subscriber:
             event = ConnectionEvent(type=kind)
             event.connections[conn.id].CopyFrom(conn)
             self.queue.append(event)
+        # A merge looks at all that waits, so it comes only when as much again has come.
+        self._held = len(self.queue)
+        self._most = 2 * self._held
 
 
 def _selector_key(selector: Selector) -> Key:
@@ -209,7 +222,7 @@ class Hub(Service):
             yield await self._initial(selector, subscriber)
             while not self._closed.is_set():
                 while subscriber.queue:
-                    yield subscriber.queue.popleft()
+                    yield subscriber.take()
                 if not self._closed.is_set():
                     subscriber.wake = anyio.Event()
                     await subscriber.wake.wait()

@@ -9,10 +9,10 @@ import anyio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Selector, State, matches
+from nsm_sdk.api import Connection, ConnectionEvent, EventType, PathSegment, Selector, Snapshot, State, matches
 from nsm_sdk.core import Chain, Role
 from nsm_sdk.elements import Hub, Watch
-from nsm_sdk.elements.monitor_server import QUEUE
+from nsm_sdk.elements.monitor_server import QUEUE, Subscriber
 from nsm_sdk.testing import current_clock, run_virtual, settled, virtual_time
 
 
@@ -102,6 +102,33 @@ async def test_who_does_not_read_delays_nobody_and_misses_only_what_was_overtake
     assert last["c0"].type == EventType.DELETE
     assert {last["c1"].connections["c1"].state, last["c2"].connections["c2"].state} <= {State.UP, State.DOWN}
     assert len(hub) == 2
+
+
+class Merging(Subscriber):
+    """Counts how many events it has looked at to merge them."""
+
+    looked_at = 0
+
+    def _merge(self) -> None:
+        self.looked_at += len(self.queue)
+        super()._merge()
+
+
+@virtual_time
+async def test_events_of_more_connections_than_may_wait_are_not_merged_one_by_one() -> None:
+    subscriber = Merging(Selector())
+    connections = [Snapshot.of(conn(f"c{number}")) for number in range(4 * QUEUE)]
+    turns = 6
+    for _ in range(turns):
+        for snapshot in connections:
+            subscriber.put(EventType.UPDATE, snapshot, routine=False)
+        assert len(subscriber.queue) <= 2 * len(connections)
+    assert subscriber.looked_at <= 3 * turns * len(connections)
+    while subscriber.queue:
+        subscriber.take()
+    for _ in range(QUEUE):
+        subscriber.put(EventType.UPDATE, connections[0], routine=False)
+    assert len(subscriber.queue) == QUEUE
 
 
 names = st.sampled_from(["a", "b", ""])
