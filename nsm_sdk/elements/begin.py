@@ -17,6 +17,7 @@ import logging
 from nsm_sdk.api import Connection, Request, Snapshot, State, describe, expiry
 from nsm_sdk.core import Backoff, Call, Cause, Done, Element, Next, Outcome, Still, Timer, cleanup_time
 from nsm_sdk.core import State as Slots
+from nsm_sdk.elements.connect import FILE, is_elsewhere, named_files
 from nsm_sdk.elements.event_queue import DEFAULT_TIMEOUT, Edit, EventQueue, Post, QueuedRecord, RecordEvents
 from nsm_sdk.elements.merge import merge, only_wishes, wish_again, wishes
 from nsm_sdk.elements.timeout import close_after
@@ -26,7 +27,18 @@ from nsm_sdk.errors import InvalidRequest, pushback
 class Record(QueuedRecord):
     """One connection of this hop."""
 
-    __slots__ = ("asked", "attempts", "closing_since", "conn", "next", "preferences", "retry", "returned", "taken_up")
+    __slots__ = (
+        "asked",
+        "attempts",
+        "closing_since",
+        "conn",
+        "next",
+        "preferences",
+        "refused",
+        "retry",
+        "returned",
+        "taken_up",
+    )
 
     def __init__(self, queue: EventQueue[Record], id: str, call: Call, next: Next) -> None:
         super().__init__(id, call)
@@ -40,6 +52,8 @@ class Record(QueuedRecord):
         """Payload, labels and context that the caller has asked for, as far as they can be told from what was given."""
         self.taken_up = False
         """The connection lived before this hop knew of it, and no request through this hop has succeeded yet."""
+        self.refused = False
+        """Somebody else has asked for the connection, from another namespace, and has not got it."""
         self.preferences = b""
         self.retry: Timer | None = None
         self.attempts = 0
@@ -63,8 +77,26 @@ class Record(QueuedRecord):
         caller = expiry(conn.path.path_segments[index - 1]) if index else None
         return self.expires() if caller is None else caller
 
+    def refuse(self, preferences: bytes) -> None:
+        """A request with these mechanism preferences has failed. What stands is not undone by one who lives elsewhere
+        and has asked for it under the same name."""
+        urls = named_files(Request.FromString(preferences))
+        if self.conn is not None and is_elsewhere(urls, self.conn.connection()):
+            self.refused = True
+
+    def is_foreign(self, conn: Connection) -> bool:
+        """Whether `conn`, which is to be closed, comes from one who was refused: it names no namespace or another."""
+        if not self.refused or self.conn is None:
+            return False
+        url = conn.mechanism.parameters.get(FILE, "")
+        return not url or is_elsewhere([url], self.conn.connection())
+
     def remember(self, call: Call, preferences: bytes, conn: Snapshot) -> None:
         """A request has succeeded: this is what refreshes and closes start from."""
+        if self.refused and self.conn is not None:
+            # One who lives elsewhere may have got it after all.
+            before, after = (one.connection().mechanism.parameters.get(FILE, "") for one in (self.conn, conn))
+            self.refused = before == after
         self.established = True
         self.taken_up = False
         self.attempts = 0
@@ -218,6 +250,7 @@ class Begin(Element):
                 record.take_up()
         record.stop_retry()
         handed_over = False
+        preferences = b""
         try:
             call.state, call.events = record.state, record.events
             if record.established:
@@ -226,7 +259,6 @@ class Begin(Element):
                 record.conn = call.snapshot(request.connection)
                 record.asked = wishes(request.connection).SerializeToString()
                 self._queue.weigh(record, len(record.conn.data))
-            preferences = b""
             if request.mechanism_preferences:
                 preferences = Request(mechanism_preferences=request.mechanism_preferences).SerializeToString()
             conn = await next.request(call, request)
@@ -237,8 +269,11 @@ class Begin(Element):
         except BaseException:
             if not record.established:
                 handed_over = self._finish_later(record, Cause.ROLLBACK)
-            elif record.taken_up:
-                self._keep(record, call, request.connection)
+            else:
+                if not self.merges:
+                    record.refuse(preferences)
+                if record.taken_up:
+                    self._keep(record, call, request.connection)
             raise
         finally:
             if not handed_over:
@@ -257,6 +292,9 @@ class Begin(Element):
             elif record.established and has_left(conn, record):
                 logger.info("%s: not closed by a hop that it has left: %s", call.runtime.name, describe(conn))
                 errors = []
+            elif record.established and record.is_foreign(conn):
+                logger.info("%s: not closed by another of the same name: %s", call.runtime.name, describe(conn))
+                errors = []
             else:
                 errors = await self._close(record, call)
             raise_first(errors)
@@ -272,6 +310,12 @@ class Begin(Element):
     async def _catch_up(self, record: Record, request: Request) -> None:
         """Bring a repeated request and what is stored together, before it goes down."""
         if request.connection.state == State.RESELECT_REQUESTED and not self.merges:
+            if record.conn is not None and is_elsewhere(named_files(request), record.conn.connection()):
+                # Whether that one may take the connection over is found out below; until then it stands as it is.
+                conn = request.connection
+                conn.state = State.UP
+                del conn.path.path_segments[conn.path.index + 1 :]
+                return
             await self._close_first(record, record.call(Cause.RESELECT, record.timeout))
         elif self.merges and record.returned is not None and record.conn is not None:
             if record.returned is record.conn and Snapshot.of(request.connection) == record.conn:

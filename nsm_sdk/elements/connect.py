@@ -13,11 +13,12 @@ from __future__ import annotations
 import logging
 import os
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from nsm_sdk.api import KERNEL, Connection, Kernel, Request, Snapshot, describe
 from nsm_sdk.api.limits import excess
+from nsm_sdk.api.mechanism import namespace_identity
 from nsm_sdk.core import Bound, Call, Cause, Dial, Element, Next, Slot, State, cleanup_time
 from nsm_sdk.errors import (
     AlreadyExists,
@@ -138,6 +139,22 @@ def asked_files(request: Request) -> Mapping[str, list[str]]:
         if url := mechanism.parameters.get(FILE, ""):
             files.setdefault(mechanism.type, []).append(url)
     return files
+
+
+def named_files(request: Request) -> list[str]:
+    """The file URLs that a request names."""
+    return [url for urls in asked_files(request).values() for url in urls]
+
+
+def is_elsewhere(urls: Iterable[str], conn: Connection) -> bool:
+    """Whether none of these file URLs is that of the connection's mechanism: who names them lives somewhere else, in
+    spite of its name. False where one of the two sides does not say, or only the connection's file is gone."""
+    urls, known = list(urls), conn.mechanism.parameters.get(FILE, "")
+    if not urls or not known or known in urls:
+        return False
+    place, places = namespace_identity(known), set(map(namespace_identity, urls))
+    # Where neither is seen from here, what they are called is all there is.
+    return places == {None} if place is None else place not in places
 
 
 def _inode_of(url: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from nsm_sdk.api import Connection, EventType, Request, Snapshot, State
 from nsm_sdk.core import Call, Cause, Element, Next, Slot
-from nsm_sdk.elements.connect import NEXT_HOP
+from nsm_sdk.elements.connect import NEXT_HOP, is_elsewhere, named_files
 from nsm_sdk.elements.monitor_client import Follower, Following, Heard, News
 from nsm_sdk.elements.monitor_server import Hub
 from nsm_sdk.errors import AlreadyExists
@@ -46,13 +46,15 @@ class Monitor(Element):
         shown = self._shown.get(call)
         anew = request.connection.state == State.RESELECT_REQUESTED
         since = 0 if self.follower is None else self.follower.mark()
+        urls = named_files(request) if shown is not None else []
         try:
             conn = await next.request(call, request)
         except AlreadyExists:
             # It may come from another who asks for what this connection has; that one is as it was.
             raise
         except Exception:
-            if shown is not None:
+            # Nor does it fare worse because somebody else of its name, who lives elsewhere, asks for nonsense.
+            if shown is not None and not is_elsewhere(urls, shown.snapshot.connection()):
                 self._publish(shown, _with_state(shown.snapshot, State.DOWN))
             raise
         published = _with_state(Snapshot.of(conn), State.UP) if conn.state == State.RESELECT_REQUESTED else conn

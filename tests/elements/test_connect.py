@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from nsm_sdk.api import Connection, Request
+from nsm_sdk.api import Connection, Mechanism, Request
 from nsm_sdk.core import Call, Chain, Element, Next, Role, Running
 from nsm_sdk.elements import NEXT_HOP, Begin, Connect, UpdatePath
+from nsm_sdk.elements.connect import is_elsewhere
 from nsm_sdk.errors import (
     FailedPrecondition,
     NotReached,
@@ -240,3 +242,24 @@ async def test_a_guess_that_reaches_nobody_is_not_made_again() -> None:
         with pytest.raises(NotReached):
             await client.request(beyond(), timeout=5)
         assert not await client.left()
+
+
+def test_who_names_another_file_lives_elsewhere(tmp_path: Path) -> None:
+    one, other, link, gone = (tmp_path / name for name in ("one", "other", "link", "gone"))
+    one.touch()
+    other.touch()
+    link.hardlink_to(one)
+
+    def elsewhere(known: str, *urls: str) -> bool:
+        return is_elsewhere(urls, Connection(mechanism=Mechanism(parameters={"inodeURL": known})))
+
+    assert elsewhere(one.as_uri(), other.as_uri())
+    assert elsewhere(one.as_uri(), gone.as_uri())
+    assert not elsewhere(one.as_uri(), other.as_uri(), link.as_uri())
+    assert not elsewhere(gone.as_uri(), other.as_uri()), "a program that was started again in the same place"
+    assert elsewhere("file:///of/another/machine", "file:///of/yet/another"), "neither can be seen from here"
+    assert elsewhere("inode://4/1", "inode://4/2")
+    assert not elsewhere("inode://4/1", "inode://4/1")
+    assert not elsewhere("", other.as_uri())
+    assert not elsewhere(one.as_uri())
+    assert elsewhere(one.as_uri(), "file://[no/address")

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from nsm_sdk.api import Connection
-from nsm_sdk.elements import Begin
-from nsm_sdk.errors import AlreadyExists, NsmError
+from nsm_sdk.api import Connection, Request, Selector, State
+from nsm_sdk.elements import Begin, Monitor
+from nsm_sdk.errors import AlreadyExists, NsmError, Unavailable
 from nsm_sdk.lab import MEMORY, Cluster, LabClient, LabEndpoint, Node, Pod, ServedHop
 from nsm_sdk.testing import settled, virtual_time
 
@@ -128,6 +129,68 @@ async def test_a_second_client_of_a_name_is_refused_and_harms_nobody(
         assert (await second.ping(conn)).ok
         assert await interfaces(client.pod) == []
         assert len(await interfaces(endpoint.pod)) == 1
+
+
+def from_nowhere(request: Request) -> None:
+    request.connection.network_service = "unknown"
+
+
+def at_nobody(request: Request) -> None:
+    request.connection.network_service_endpoint_name = "nobody"
+
+
+def anew(request: Request) -> None:
+    request.connection.state = State.RESELECT_REQUESTED
+
+
+def states(cluster: Cluster, name: str) -> list[State]:
+    hop = cluster.hops[name]
+    assert isinstance(hop, ServedHop)
+    monitor = hop.running.find(Monitor)
+    assert monitor is not None
+    return [State(conn.state) for conn in monitor.hub.connections(Selector())]
+
+
+@virtual_time
+@pytest.mark.parametrize("edit", [from_nowhere, at_nobody, anew])
+async def test_a_second_client_of_a_name_that_is_refused_for_another_reason_harms_nobody(
+    edit: Callable[[Request], None],
+) -> None:
+    async with Cluster(MEMORY, token_life=LIFE, dial_timeout=0.2) as cluster:
+        node, endpoint, client = await mesh(cluster)
+        before = await client.request(URL, id="a-0")
+        links = [*await client.pod.links(), *await endpoint.pod.links()]
+        second = await node.client("a", namesake=True, pod=await node.pod("elsewhere"))
+        for _ in range(2):
+            with pytest.raises(NsmError):
+                await second.request(URL, id="a-0", edit=edit)
+            await settled()
+        for name in ("nsmgr-node-1", "forwarder-node-1"):
+            assert states(cluster, name) == [State.UP]
+        assert (await client.ping(before)).ok
+        await client.refresh(before)
+        assert [*await client.pod.links(), *await endpoint.pod.links()] == links
+        await client.close(before)
+        assert await interfaces(client.pod) == await interfaces(endpoint.pod) == []
+
+
+@virtual_time
+async def test_a_second_client_of_a_name_harms_nobody_while_the_forwarder_is_away() -> None:
+    async with Cluster(MEMORY, token_life=LIFE, dial_timeout=0.2) as cluster:
+        node, endpoint, client = await mesh(cluster)
+        before = await client.request(URL, id="a-0")
+        links = [*await client.pod.links(), *await endpoint.pod.links()]
+        second = await node.client("a", namesake=True, pod=await node.pod("elsewhere"))
+        await cluster.kill("forwarder-node-1")
+        with pytest.raises(Unavailable):
+            await second.request(URL, id="a-0")
+        await settled()
+        await cluster.restart("forwarder-node-1")
+        await until_registered(cluster)
+        # By then what could not be closed while it was away would be closed.
+        await asyncio.sleep(5)
+        assert (await client.ping(before)).ok
+        assert [*await client.pod.links(), *await endpoint.pod.links()] == links
 
 
 @virtual_time
