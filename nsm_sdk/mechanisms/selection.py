@@ -16,7 +16,15 @@ from typing import Any
 
 from nsm_sdk.api import Connection, Mechanism, Request
 from nsm_sdk.core import END, Call, Element, Layer, Next, Observer, Place, Slot, cleanup_time
-from nsm_sdk.errors import Cancelled, DeadlineExceeded, FailedPrecondition, InvalidRequest, NsmError
+from nsm_sdk.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidRequest,
+    NsmError,
+    from_status,
+    pushback,
+)
 
 logger = logging.getLogger("nsm_sdk.mechanisms")
 _UNDO = 2.0
@@ -63,7 +71,7 @@ async def first_accepted(call: Call, request: Request, kinds: Mapping[str, Next]
     preferences that succeeds. `tried` keeps the type that was taken last.
 
     InvalidRequest for a mechanism, FailedPrecondition for preferences that `kinds` lacks; else the error of the only
-    try, or one of the last one's type that has the causes of all.
+    try, or one of the last one's status that has the causes of all, and the longest pause that one of them asks for.
     """
     kind = request.connection.mechanism.type
     if kind:
@@ -111,7 +119,8 @@ def _nothing(request: Request, failures: list[tuple[str, NsmError]], kinds: Mapp
         return FailedPrecondition(f"{text} (asked for: {asked})", hint=_hint(kinds))
     last = failures[-1][1]
     causes = "; ".join(f"{kind}: {error.message}" for kind, error in failures)
-    return type(last)(f"{text}: {causes}", hint=last.hint, status=last.status, trail=last.trail)
+    wait = max(pushback(error) for _, error in failures) or None
+    return from_status(last.status, f"{text}: {causes}", hint=last.hint, trail=last.trail, retry_after=wait)
 
 
 def _hint(kinds: Mapping[str, Next]) -> str:

@@ -21,7 +21,9 @@ from nsm_sdk.errors import (
     FailedPrecondition,
     InvalidRequest,
     NsmError,
+    TemplateError,
     Unavailable,
+    pushback,
 )
 from nsm_sdk.mechanisms import (
     Datapath,
@@ -156,6 +158,19 @@ async def test_one_failure_is_told_as_it_is_and_several_together() -> None:
     two = Mechanisms(MEMIF=FailTimes(9, Unavailable("x")), VFIO=FailTimes(9, AlreadyExists("y")))
     with pytest.raises(AlreadyExists, match="requested mechanism: MEMIF: x; VFIO: y"):
         await drive(two, request=asked("MEMIF", "VFIO"))
+
+
+@virtual_time
+async def test_several_failures_together_keep_the_pause_that_was_asked_for() -> None:
+    overrun = Mechanisms(
+        MEMIF=FailTimes(9, Unavailable("x", retry_after=3.0)), VFIO=FailTimes(9, Unavailable("y", retry_after=1.0))
+    )
+    with pytest.raises(Unavailable) as caught:
+        await drive(overrun, request=asked("MEMIF", "VFIO"))
+    assert pushback(caught.value) == 3.0
+    template = Mechanisms(MEMIF=FailTimes(9, Unavailable("x")), VFIO=FailTimes(9, TemplateError("y", line=2)))
+    with pytest.raises(InvalidRequest, match="MEMIF: x; VFIO: line 2"):
+        await drive(template, request=asked("MEMIF", "VFIO"))
 
 
 @virtual_time
