@@ -159,10 +159,10 @@ def is_elsewhere(urls: Iterable[str], conn: Connection) -> bool:
 
 def _inode_of(url: str) -> str:
     """How a Go peer names the file; empty for what is no file here."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "file":
-        return ""
     try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme != "file":
+            return ""
         found = os.stat(urllib.parse.unquote(parts.path))
     except (OSError, ValueError):
         return ""

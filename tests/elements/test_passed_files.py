@@ -223,6 +223,22 @@ async def test_the_file_that_was_asked_with_is_known_by_its_inode(tmp_path: Path
 
 
 @virtual_time
+async def test_a_preference_that_names_no_file_keeps_nobody_from_connecting(tmp_path: Path) -> None:
+    hop = GoHop(gives=inode(str(tmp_path)))
+    elements = UpdatePath("nsc"), Begin(), ClientUrl("inproc://manager"), Connect(Dialer())
+    async with AsyncExitStack() as stack:
+        role = Role("manager", connection=Chain("manager", UpdatePath("manager", opens=False), hop, Begin()))
+        await stack.enter_async_context(role.serving(listen=[listen("inproc://manager")], clock=current_clock()))
+        client = await stack.enter_async_context(rig(Chain("nsc", *elements)))
+        request = first()
+        for url in ("file://[no/address", tmp_path.as_uri()):
+            request.mechanism_preferences.add(cls="LOCAL", type=MEMIF, parameters={FILE: url})
+        conn = await client.request(request, timeout=5)
+        assert conn.mechanism.parameters[FILE] == tmp_path.as_uri()
+        await client.close(conn, timeout=5)
+
+
+@virtual_time
 async def test_what_a_go_caller_names_by_inode_passes_a_hop_between() -> None:
     class Echo(Element):
         async def request(self, call: Call, request: Request, next: Next) -> Connection:
