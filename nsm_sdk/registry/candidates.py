@@ -286,11 +286,13 @@ class Candidates(Service):
             else:
                 follow.drop(entry.name)
 
-    def unregistered(self, kind: Kind[Any], name: str) -> None:
-        """An entry has just been taken out; no look-up gives it from now on."""
+    def unregistered(self, kind: Kind[E], entry: E) -> None:
+        """An entry has just been taken out; no look-up gives it from now on. One of its name at another address is
+        another's, which stands."""
+        url = getattr(entry, "url", "")
         for (label, _), follow in list(self._follows.items()):
-            if label == kind.label:
-                follow.drop(name)
+            if label == kind.label and getattr(follow.entries.get(entry.name), "url", "") == url:
+                follow.drop(entry.name)
 
     def age(self, query: NetworkService | NetworkServiceEndpoint) -> float | None:
         """Seconds since what is held for `query` was known to be right (0: it is now); None if it is not followed."""
@@ -408,9 +410,9 @@ class UpdateCandidates(RegistryElement[E]):
         return registered
 
     async def unregister(self, call: Call, entry: E, next: RegistryNext[E]) -> None:
-        name = entry.name
+        gone = self._kind.copy(entry)
         await next.unregister(call, entry)
-        self._candidates.unregistered(self._kind, name)
+        self._candidates.unregistered(self._kind, gone)
 
 
 def _key(kind: Kind[Any], query: NetworkService | NetworkServiceEndpoint) -> tuple[str, bytes]:

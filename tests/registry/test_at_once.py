@@ -50,9 +50,17 @@ class Deaf(RegistryElement[Any]):
 class Hop:
     """A manager: registries, and a way to a forwarder."""
 
-    def __init__(self, bench: Rig, hosts: Hosts, services: RegistryNext[Any], endpoints: RegistryNext[Any]) -> None:
+    def __init__(
+        self,
+        bench: Rig,
+        hosts: Hosts,
+        candidates: Candidates,
+        services: RegistryNext[Any],
+        endpoints: RegistryNext[Any],
+    ) -> None:
         self.bench = bench
         self.hosts = hosts
+        self.candidates = candidates
         self.services = services
         self.endpoints = endpoints
 
@@ -87,7 +95,9 @@ async def manager(*, updates: bool = True) -> AsyncGenerator[Hop, None]:
         return Chain(kind.label, Begin(kind), *update, *below).bind(registry_end())
 
     async with rig(DiscoverForwarder(candidates, manager=MANAGER), hosts) as bench:
-        hop = Hop(bench, hosts, chain(NS, Memory(NS, ns)), chain(NSE, bypass, Memory(NSE, endpoints), url=MANAGER))
+        hop = Hop(
+            bench, hosts, candidates, chain(NS, Memory(NS, ns)), chain(NSE, bypass, Memory(NSE, endpoints), url=MANAGER)
+        )
         await hop.services.register(hop.call(), NetworkService(name="service-1", payload="IP"))
         await hop.register("forwarder-1", "tcp://forwarder-1:1")
         assert await hop.request(0) == "tcp://forwarder-1:1"
@@ -135,6 +145,22 @@ async def test_a_service_that_is_registered_again_is_as_it_is_now() -> None:
         await hop.services.unregister(hop.call(), NetworkService(name="service-1"))
         with pytest.raises(NoCandidate, match="not registered"):
             await hop.request(2)
+
+
+@virtual_time
+async def test_one_that_has_moved_to_another_manager_stays_when_the_former_one_ends() -> None:
+    async with manager() as hop:
+        query = NetworkServiceEndpoint(network_service_names=["service-1"])
+        await hop.register("nse-1", "tcp://nse-1:1", "service-1")
+        await hop.register("nse-2", "tcp://nse-2:1", "service-1")
+        assert await hop.candidates.endpoints(hop.call(), query, len) == 2
+        moved = nse("nse-1", "service-1", url="tcp://manager-2:1")
+        hop.candidates.registered(NSE, moved)
+        await hop.unregister("nse-1")
+        await hop.unregister("unknown")
+        assert await hop.candidates.endpoints(hop.call(), query, len) == 2
+        await hop.unregister("nse-2")
+        assert await hop.candidates.endpoints(hop.call(), query, len) == 1
 
 
 @virtual_time
