@@ -261,12 +261,14 @@ class Client(Block):
         """
         ServiceUrl.parse(url)
         own = id or self._new_id(url)
+        stood = own in self._open
         request = request_for(url, id=own, labels={**self.labels, **(labels or {})})
         try:
             connection = await self.open(request, timeout=timeout)
         except BaseException as error:
             # The answer may have come in the very moment in which we were cancelled; then nobody else would close it.
-            if not isinstance(error, Exception) or own in self._open:
+            # One that was open before is whose it was.
+            if not stood and (not isinstance(error, Exception) or own in self._open):
                 await self._close_quietly(request.connection)
             self._lasting.discard(own)
             raise

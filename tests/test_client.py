@@ -105,6 +105,26 @@ async def test_two_connections_to_one_url_are_two() -> None:
 
 
 @virtual_time
+async def test_a_second_request_for_an_open_connection_that_fails_leaves_it_open() -> None:
+    async with Cluster(INPROC) as cluster:
+        node = await node_with_endpoints(cluster, "nse-1")
+        async with Client(node.manager.url, name="app", heal=False) as client, client.connect(URL, id="a") as one:
+            before = built(await cluster.counts())
+            await node.manager.kill()
+            with pytest.raises(NsmError):
+                async with client.connect(URL, id="a", timeout=0.5):
+                    raise AssertionError("must not be reached")
+            with anyio.move_on_after(0.5):
+                async with client.connect(URL, id="a", timeout=5.0):
+                    raise AssertionError("must not be reached")
+            assert client.connections == [one]
+            await node.manager.restart()
+            await settled()
+            await one.refresh()
+            assert built(await cluster.counts()) == before
+
+
+@virtual_time
 async def test_a_manager_that_comes_up_late_is_asked_when_it_is_there() -> None:
     async with Cluster(INPROC) as cluster:
         node = await node_with_endpoints(cluster, "nse-1")
