@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,12 @@ def test_explicitly_empty_is_not_the_default() -> None:
     assert load(nsmgr.Settings)[0].registry_url == "tcp://localhost:5001"
     assert load(nsmgr.Settings, environment={"NSM_REGISTRY_URL": ""})[0].registry_url is None
     assert load(nse.Settings, environment={"NSM_CIDR_PREFIX": ""})[0].cidr_prefix == ()
+
+
+@pytest.mark.parametrize("name", ["nsmgr", "a/b", ".", "..", "../..", "..."])
+def test_the_folder_of_what_is_kept_is_the_programs_own(name: str) -> None:
+    state = load(nsmgr.Settings, environment={"NSM_NAME": name})[0].state
+    assert Path(os.path.normpath(state)).parent == Path("/run/nsm")
 
 
 def test_an_unknown_name_is_a_warning_with_the_nearest_known_one() -> None:

@@ -78,7 +78,9 @@ class Remembering(Common):
     @property
     def state(self) -> Path:
         """The folder of what is kept."""
-        return Path(self.state_dir or f"/run/nsm/{self.name.replace('/', '_')}")
+        own = self.name.replace("/", "_")
+        # These two would be folders of others.
+        return Path(self.state_dir or f"/run/nsm/{own if own not in ('.', '..') else own.replace('.', '_')}")
 
 
 def is_loopback(host: str) -> bool:
