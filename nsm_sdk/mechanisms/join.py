@@ -36,6 +36,7 @@ class Join(Element):
         self.datapath = datapath
         self._tried = Slot[str]("mechanism tried")
         self._far = Slot[bytes]("endpoint's mechanism")
+        self._refused = Slot[bool]("another client's")
         self._events: dict[str, Events] = {}
 
     async def request(self, call: Call, request: Request, next: Next) -> Connection:
@@ -49,7 +50,10 @@ class Join(Element):
     async def close(self, call: Call, conn: Connection, next: Next) -> None:
         # A request that failed may have left no mechanism in the connection.
         kind = self._tried.pop(call) or conn.mechanism.type
-        if kind in self.datapath.accepted(conn):
+        if self._refused.pop(call):
+            # What stands under this id was never this connection's; its own client asks for it, or it expires.
+            await next.close(call, conn)
+        elif kind in self.datapath.accepted(conn):
             await self._part(call, conn, next)
         else:
             await next.close(call, conn)
@@ -137,8 +141,11 @@ class _Leg:
         except AlreadyExists:
             # What stands under this id is the other client's.
             self._stands = True
+            if join._far.get(call) is None:
+                join._refused.set(call, True)
             call.events.adopt()
             raise
+        join._refused.pop(call)
         self._stands = self._stands or join._far.get(call) is not None or join._take_up(call, request.connection)
         return await join._connect(call, request, self._next, left)
 

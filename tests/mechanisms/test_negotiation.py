@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+import anyio
 import pytest
 
 from nsm_sdk.api import Connection, Mechanism, Request
@@ -241,3 +242,7 @@ async def test_no_try_undoes_what_another_client_has_under_the_same_id() -> None
             await bench.request(asked(kernel(), kernel(B)))
         assert datapath.parted == []
         assert far.seen.calls == []
+        # Nor does it when nobody has asked for it again, and it ends here.
+        await anyio.sleep(120)
+        assert not await bench.left()
+        assert datapath.parted == []
