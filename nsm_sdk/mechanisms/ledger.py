@@ -118,7 +118,9 @@ class Ledger:
 
     def of(self, client: Client) -> list[Record]:
         """What is remembered of a client's connections."""
-        return [self._records[connection] for connection in list(self._clients.get(client, ()))]
+        # Also asked for beside the netlink thread, which may be about to drop one.
+        found = map(self._records.get, list(self._clients.get(client, ())))
+        return [record for record in found if record is not None]
 
     def put(self, record: Record, *, now: float = 0.0) -> None:
         """Remembers `record`; nothing is written when what is written says as much at the wall time `now`."""
@@ -139,18 +141,25 @@ class Ledger:
         self._keep(record)
 
     def _keep(self, record: Record) -> None:
-        self._drop(record.connection)
+        # In one step: others look beside the netlink thread, and what is replaced was never away.
+        before = self._records.get(record.connection)
         self._records[record.connection] = record
         if record.client is not None:
             self._clients.setdefault(record.client, {})[record.connection] = None
+        if before is not None and before.client != record.client:
+            self._unlist(before)
 
     def _drop(self, connection: str) -> None:
         before = self._records.pop(connection, None)
-        if before is not None and before.client is not None:
-            left = self._clients[before.client]
-            left.pop(connection, None)
+        if before is not None:
+            self._unlist(before)
+
+    def _unlist(self, record: Record) -> None:
+        if record.client is not None:
+            left = self._clients[record.client]
+            left.pop(record.connection, None)
             if not left:
-                del self._clients[before.client]
+                del self._clients[record.client]
 
     def forget(self, connection: str) -> None:
         """Drops the record; FailedPrecondition where its file cannot be removed, then it stays."""

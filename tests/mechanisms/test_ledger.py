@@ -10,6 +10,9 @@ State: a folder of one test.
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from nsm_sdk.api import Connection, Mechanism
 from nsm_sdk.core import Role
 from nsm_sdk.errors import FailedPrecondition
 from nsm_sdk.mechanisms import CLIENT_SIDE, ENDPOINT_SIDE, KernelDatapath, Ledger, Record, RecordedEnd
+from nsm_sdk.mechanisms.clients import Client
 from nsm_sdk.mechanisms.model import SetLink
 from nsm_sdk.mechanisms.ports import Joint
 from nsm_sdk.netlink import FakeNetlink
@@ -41,6 +45,14 @@ _ends = st.builds(
 _records = st.builds(Record, connection=_texts, forwarder=_texts, ends=st.tuples(_ends, _ends))
 
 
+@pytest.fixture
+def switches_often() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(records=st.lists(_records, max_size=5, unique_by=lambda one: one.connection))
 def test_records_come_back(tmp_path: Path, records: list[Record]) -> None:
@@ -57,6 +69,30 @@ def test_records_come_back(tmp_path: Path, records: list[Record]) -> None:
         again.forget(record.connection)
     assert not list(folder.iterdir())
     assert Ledger(folder).all() == []
+
+
+def test_others_may_look_while_the_netlink_thread_writes(switches_often: None) -> None:
+    ledger, client = Ledger(None), Client("a", "a-0", "spiffe://test/a", 2)
+    records = [Record(connection="c1", forwarder="f", ends=(), client=client, until=60.0 * turn) for turn in range(9)]
+    ledger.put(records[0])
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.is_set():
+            for record in records:
+                ledger.put(record)
+                ledger.put(Record(connection="c2", forwarder="f", ends=(), client=client))
+                ledger.forget("c2")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(20_000):
+            assert ledger.get("c1") is not None
+            assert "c1" in [record.connection for record in ledger.of(client)]
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
