@@ -37,6 +37,7 @@ from nsm_sdk.netlink import (
     temporary_namespace,
 )
 from nsm_sdk.netlink import watch as watch_module
+from nsm_sdk.testing import settled
 from tests.run import MARK
 
 pytestmark = pytest.mark.netns
@@ -203,22 +204,22 @@ async def test_a_watch_that_is_given_up_while_it_opens_leaves_no_socket(
     pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[socket.socket] = []
-    go_on = threading.Event()
+    began, go_on = threading.Event(), threading.Event()
     subscribe = watch_module._subscribe
 
     def slowly(url: str | int) -> socket.socket:
         opened.append(subscribe(url))
+        began.set()
         go_on.wait(10)
         return opened[0]
 
     monkeypatch.setattr(watch_module, "_subscribe", slowly)
     opening = asyncio.create_task(SocketWatch.open(namespace_url(pair[0])))
-    async with asyncio.timeout(10):
-        while not opened:
-            await asyncio.sleep(0)
-        opening.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await opening
-        go_on.set()
-        while opened[0].fileno() >= 0:
-            await asyncio.sleep(0)
+    assert await asyncio.to_thread(began.wait, 10)
+    opening.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await opening
+    go_on.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    await settled()
+    assert opened[0].fileno() < 0
