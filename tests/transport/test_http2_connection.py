@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsm_sdk.transport.http2 import frames
-from nsm_sdk.transport.http2.connection import CALM, CALM_EACH_SECOND, RESET_COST, SETTINGS_COST, Connection
+from nsm_sdk.transport.http2.connection import (
+    CALM,
+    CALM_EACH_SECOND,
+    RESET_COST,
+    SETTINGS_COST,
+    STREAMS_AT_COST,
+    Connection,
+)
 from nsm_sdk.transport.http2.frames import Code
 from nsm_sdk.transport.http2.headers import ANSWER, encode
 from nsm_sdk.transport.http2.stream import Event, Stream
@@ -179,3 +186,40 @@ def test_the_budget_is_what_it_says_and_comes_back(make: Any, cost: int) -> None
         number += 1
     assert number < 2 * start + 20
     assert both.events(both.server)[-1].what[0] is Code.ENHANCE_YOUR_CALM
+
+
+def test_settings_that_change_every_window_cost_by_the_number_of_streams() -> None:
+    both = Both()
+    for _ in range(64 * STREAMS_AT_COST):
+        both.call(b"a", end=False)
+    both.settle()
+    number = 0
+    while not both.server.closed:
+        number += 1
+        both.server.receive(frames.settings({frames.INITIAL_WINDOW_SIZE: number}))
+    # Each message that has come has given one back.
+    assert number <= (CALM + 64 * STREAMS_AT_COST) // (SETTINGS_COST + 64) + 1
+    assert both.events(both.server)[-1].what[0] is Code.ENHANCE_YOUR_CALM
+
+
+def test_many_settings_in_one_frame_change_every_window_once() -> None:
+    both = Both()
+    both.call(b"a", end=False)
+    both.settle()
+    stream, changes = both.server.streams[1], []
+
+    class Noting(Stream):
+        @property
+        def window(self) -> int:
+            return frames.WINDOW
+
+        @window.setter
+        def window(self, value: int) -> None:
+            changes.append(value)
+
+    both.server.streams[1] = Noting(both.server, stream.id)
+    changes.clear()
+    payload = b"".join(frames.settings({frames.INITIAL_WINDOW_SIZE: size})[9:] for size in range(2_000))
+    both.server.receive(frames.frame(frames.SETTINGS, 0, 0, payload))
+    assert changes == [1_999]
+    assert both.server.peer_window == 1_999

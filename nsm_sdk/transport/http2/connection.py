@@ -36,6 +36,8 @@ CALM_EACH_SECOND: Final = 4_000.0
 RESET_COST: Final = 8
 """What it costs to take a call back before it is answered, or to make one that has to be reset."""
 SETTINGS_COST: Final = 8
+STREAMS_AT_COST: Final = 32
+"""How many open streams make new settings one more expensive, where they change the window of each."""
 CUT: Final = 32_768
 """How many streams that we ended before the peer did are remembered: what comes for them was on its way."""
 _SHARE: Final = 64 << 10
@@ -429,10 +431,12 @@ class Connection(Generic[S]):
             self.spend(1)
             return
         self.spend(SETTINGS_COST)
-        for key, value in frames.read_settings(payload):
+        # The last value of a key counts: a frame has room for thousands, and each could concern all streams.
+        for key, value in dict(frames.read_settings(payload)).items():
             if key == frames.MAX_CONCURRENT_STREAMS:
                 self.peer_streams = value
-            elif key == frames.INITIAL_WINDOW_SIZE:
+            elif key == frames.INITIAL_WINDOW_SIZE and value != self.peer_window:
+                self.spend(len(self.streams) // STREAMS_AT_COST)
                 for stream in self.streams.values():
                     stream.window += value - self.peer_window
                     if stream.pending:
