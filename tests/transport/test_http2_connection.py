@@ -21,7 +21,7 @@ from nsm_sdk.transport.http2.connection import (
     Connection,
 )
 from nsm_sdk.transport.http2.frames import Code
-from nsm_sdk.transport.http2.headers import ANSWER, encode
+from nsm_sdk.transport.http2.headers import ANSWER, GOOD, encode
 from nsm_sdk.transport.http2.stream import Event, Stream
 from tests.transport.raw import CALL, HELLO, NONSENSE
 
@@ -223,3 +223,20 @@ def test_many_settings_in_one_frame_change_every_window_once() -> None:
     both.server.receive(frames.frame(frames.SETTINGS, 0, 0, payload))
     assert changes == [1_999]
     assert both.server.peer_window == 1_999
+
+
+def test_trailers_of_calls_that_have_just_been_taken_back_cost_the_server_nothing() -> None:
+    both = Both()
+    calls = [both.call(b"a") for _ in range(CALM // RESET_COST + 1)]
+    both.settle()
+    for stream in list(both.server.streams.values()):
+        both.server.headers(stream.id, ANSWER)
+    both.settle()
+    for stream in list(both.server.streams.values()):
+        stream.trailers(GOOD)
+    for stream in calls:
+        both.client.write(frames.reset(stream.id, Code.CANCEL))
+        stream.leave()
+    both.settle()
+    assert not both.client.closed
+    assert not both.server.closed

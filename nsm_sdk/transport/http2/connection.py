@@ -344,6 +344,11 @@ class Connection(Generic[S]):
     def _headers(self, id: int, flags: int, block: bytes) -> None:
         end = bool(flags & frames.END_STREAM)
         stream = self.streams.get(id)
+        if stream is None and self.client:
+            # Headers or trailers of a call that is over, nobody knows which: they are read for the table alone.
+            self.decoder.pairs(block)
+            self.late(id)
+            return
         try:
             fields = self.decoder.fields(block, self._expected(stream))
         except StreamBroken:
@@ -367,10 +372,7 @@ class Connection(Generic[S]):
         return TRAILERS if stream is not None else REQUEST
 
     def _opened(self, id: int, fields: dict[str, str] | None, end: bool) -> None:
-        """Headers for a stream that is not open; None where they are malformed."""
-        if self.client:
-            self.late(id)
-            return
+        """Headers of a caller for a stream that is not open; None where they are malformed."""
         if id <= self.highest:
             if id not in self._cut:
                 raise Broken(Code.PROTOCOL_ERROR, "a stream's number is lower than the last one's")
