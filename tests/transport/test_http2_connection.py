@@ -240,3 +240,18 @@ def test_trailers_of_calls_that_have_just_been_taken_back_cost_the_server_nothin
     both.settle()
     assert not both.client.closed
     assert not both.server.closed
+
+
+@pytest.mark.parametrize("from_server", [True, False])
+def test_a_peer_may_ping_and_grow_its_window_for_each_message_of_ours(from_server: bool) -> None:
+    both = Both()
+    stream = both.call(b"a", end=False)
+    both.settle()
+    sender, end = (both.server.streams[1], both.server) if from_server else (stream, both.client)
+    for _ in range(CALM):
+        sender.send(b"a")
+        end.take()
+        end.receive(frames.window_update(0, 6) + frames.window_update(1, 6) + frames.frame(frames.PING, 0, 0, bytes(8)))
+        if end.closed:
+            break
+    assert not end.closed

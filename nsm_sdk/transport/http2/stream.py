@@ -35,6 +35,9 @@ _PREFIX: Final = 5
 """Bytes before each message: whether it is compressed, and its length."""
 ANSWER_GAIN: Final = 8
 """What an answered call gives back to the peer's budget."""
+MESSAGE_GAIN: Final = 4
+"""What a DATA frame of ours gives back: the peer may say for it that both its windows have grown, and ping to measure
+the way, as gRPC's own libraries do."""
 SMALL: Final = 256
 """Bytes of a DATA frame from which on it is worth its handling; smaller ones cost the peer a little of its budget."""
 
@@ -216,6 +219,7 @@ class Stream:
             self.window -= size
             connection.window -= size
             self.sent = end
+            connection.earn(MESSAGE_GAIN)
             head = frames.HEAD.pack(size >> 8, size & 0xFF, frames.DATA, end, self.id)
             connection.write(b"".join((head, b"\0", (size - _PREFIX).to_bytes(4), raw)))
             return
@@ -266,8 +270,8 @@ class Stream:
                 self.cut = True
             self.window -= size
             total += size
-            # The peer will send news of its window for it.
-            self.connection.earn(2)
+            # A peer that allows a byte at a time makes work.
+            self.connection.earn(MESSAGE_GAIN if size >= SMALL else 2)
             last = not self.pending and self._after is True
             self.connection.write(frames.frame(frames.DATA, last, self.id, bytes(chunk[:size])))
             self.sent = last
