@@ -453,6 +453,35 @@ async def test_messages_go_to_and_fro(adapter: str, tmp_path: Path) -> None:
 
 
 @every_adapter
+@pytest.mark.parametrize("last", [False, True])
+async def test_what_an_exchange_would_send_after_its_end_disturbs_no_other_call(
+    adapter: str, last: bool, tmp_path: Path
+) -> None:
+    more, hold = asyncio.Event(), asyncio.Event()
+
+    async def requests() -> AsyncGenerator[api.PrefixRequest, None]:
+        yield api.PrefixRequest(prefix="a")
+        await more.wait()
+        if not last:
+            yield api.PrefixRequest(prefix="b")
+
+    async def held(call: Call, request: Request) -> None:
+        await hold.wait()
+
+    async with pair(adapter, tmp_path, held, extra={api.MANAGE_PREFIXES: doubled}) as p:
+        other = asyncio.create_task(p.request())
+        call = p.client.call(timeout=10)
+        async with aclosing(p.dialer.exchange(p.url, api.MANAGE_PREFIXES, call, requests())) as stream:
+            assert (await anext(stream)).prefix == "a"
+            await gone(lambda: p.server.runtime.calls == 2)
+            # The sender goes on in the same moment in which the call is cancelled.
+            more.set()
+        await gone(lambda: p.server.runtime.calls == 1 and not p.client.runtime.running)
+        hold.set()
+        assert await other == Connection()
+
+
+@every_adapter
 async def test_a_sender_that_fails_fails_the_exchange(adapter: str, tmp_path: Path) -> None:
     async def requests() -> AsyncGenerator[api.PrefixRequest, None]:
         yield api.PrefixRequest(prefix="a")

@@ -549,6 +549,27 @@ async def test_empty_messages_that_nobody_reads_do_not_pile_up(tmp_path: Path) -
             await none_running(p)
 
 
+async def test_nothing_is_sent_on_a_stream_after_its_end(tmp_path: Path) -> None:
+    """The handler gets a message in the same moment in which the next one ends the call."""
+
+    async def same(call: Call, requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+        async for _ in requests:
+            yield api.PrefixResponse()
+
+    path = tuple((key, api.MANAGE_PREFIXES.path if key == ":path" else old) for key, old in CALL)
+    async with pair("unix", tmp_path, extra={api.MANAGE_PREFIXES: same}) as p, calling(p.url) as raw:
+        raw.send(raw.headers(1, path), frames.frame(frames.DATA, 0, 1, EMPTY))
+        await raw.until(frames.DATA, 1)
+        raw.send(frames.frame(frames.DATA, 0, 1, EMPTY + b"\1" + EMPTY[1:]))
+        assert (await raw.pairs(1))["grpc-status"] == "12"
+        raw.send(frames.frame(frames.PING, 0, 0, bytes(8)))
+        kinds = [(await raw.frame())[0]]
+        while kinds[-1] != frames.PING:
+            kinds.append((await raw.frame())[0])
+        assert not {frames.DATA, frames.HEADERS}.intersection(kinds)
+        await none_running(p)
+
+
 async def test_calls_that_come_after_the_goodbye_disturb_nobody(tmp_path: Path) -> None:
     began, allow = asyncio.Event(), asyncio.Event()
 

@@ -224,6 +224,9 @@ class SocketCarrier:
         async def send() -> None:
             try:
                 async for request in requests:
+                    if not stream.belongs:
+                        # Cancelled in the same moment. The peer takes what comes after it for a breach.
+                        return
                     raw = request.SerializeToString()
                     stream.check(raw)
                     stream.send(raw)
@@ -231,7 +234,8 @@ class SocketCarrier:
                     if stream.over:
                         # The reading side learns why the call is over.
                         return
-                stream.end()
+                if stream.belongs:
+                    stream.end()
             except Exception as error:
                 broken.append(error)
                 stream.fail(error)

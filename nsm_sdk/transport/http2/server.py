@@ -344,15 +344,17 @@ class ServerStream(WaitingStream):
         call = self._call(deadline)
         async with aclosing(self._produce(call)) as items:
             async for item in items:
-                raw = item.SerializeToString()
-                with self.conn.together:
-                    self._open(call)
-                    self._say(raw)
-                # Waits while the caller does not read, so that nothing piles up here.
-                await self.room()
-                if self.id not in self.conn.streams:
+                # It may have ended in the same moment, before this task could be cancelled.
+                if self.belongs:
+                    raw = item.SerializeToString()
+                    with self.conn.together:
+                        self._open(call)
+                        self._say(raw)
+                    # Waits while the caller does not read, so that nothing piles up here.
+                    await self.room()
+                if not self.belongs:
                     raise Cancelled("the caller went away")
-        if self.id in self.conn.streams:
+        if self.belongs:
             with self.conn.together:
                 self._open(call)
                 self.trailers(GOOD)

@@ -86,6 +86,11 @@ class Stream:
         self._expected: int | None = None
 
     @property
+    def belongs(self) -> bool:
+        """Whether it has not left the connection; nothing may be sent after that."""
+        return self.id in self.connection.streams
+
+    @property
     def reset_cost(self) -> int:
         """What it costs the peer to reset it."""
         return 1
