@@ -23,11 +23,12 @@ from nsm_sdk.errors import Cancelled, ConnectionRetired, DeadlineExceeded, Inter
 from nsm_sdk.lab import UNIX, Cluster
 from nsm_sdk.testing import connected_sockets, settled
 from nsm_sdk.transport import Dialer, listen
+from nsm_sdk.transport.health import WATCH
 from nsm_sdk.transport.http2 import frames
 from nsm_sdk.transport.http2.frames import Code
 from tests.run import unique
 from tests.transport.adapters import address, pair, role
-from tests.transport.raw import ANSWER, EMPTY, Raw, calling, serving
+from tests.transport.raw import ANSWER, CALL, EMPTY, Raw, calling, serving
 
 DATA = frames.frame(frames.DATA, frames.END_STREAM, 1, EMPTY)
 METHOD = "/networkservice.NetworkService/Request"
@@ -338,6 +339,28 @@ async def test_what_outlasts_the_shutdown_time_is_unavailable(tmp_path: Path) ->
         await stop()
         with pytest.raises(Unavailable, match="shutting down"):
             await task
+
+
+async def test_a_large_answer_that_is_on_its_way_arrives_as_what_it_is(tmp_path: Path) -> None:
+    async def large(call: Call, request: Request) -> Connection:
+        return Connection(id="x" * 200_000)
+
+    made, _ = role(large)
+    health = tuple((key, WATCH if key == ":path" else old) for key, old in CALL)
+    async with stopping(made, address("unix", tmp_path)) as (running, stop), calling(running.urls[0]) as raw:
+        raw.send(frames.window_update(0, 1 << 20), raw.headers(1), DATA, raw.headers(3, health))
+        size = 0
+        while size < frames.WINDOW:
+            size += len((await raw.until(frames.DATA, 1))[1])
+        raw.send(frames.frame(frames.DATA, frames.END_STREAM, 3, EMPTY))
+        assert (await raw.pairs(3))[":status"] == "200"
+        ended = stop()
+        _, ping = await raw.until(frames.PING)
+        raw.send(frames.frame(frames.PING, frames.ACK, 0, ping))
+        assert (await raw.pairs(3))["grpc-status"] == "14", "the time of all that still runs is up"
+        raw.send(frames.window_update(1, 1 << 20))
+        assert (await raw.pairs(1))["grpc-status"] == "0"
+        await ended
 
 
 # --- reasons ---------------------------------------------------------------------------------------------------------

@@ -267,8 +267,8 @@ class ServerStream(WaitingStream):
     # --- what is answered
 
     def cut_off(self) -> None:
-        """The hop stops: what is no task of the role ends here."""
-        if self._scope is None:
+        """The hop stops: what is no task of the role, and has no answer yet that is on its way, ends here."""
+        if self._scope is None and self._after is False:
             what = self._offer.method.name if self._offer is not None else "health"
             hop = self.conn.served.runtime.name
             self.refuse(Unavailable(f"{what}: shutting down", hop=hop, hint="call again when the hop is back"))
