@@ -14,7 +14,7 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
-from nsm_sdk.errors import InvalidRequest
+from nsm_sdk.errors import DataLoss, InvalidRequest
 
 CHECK: Final = "/grpc.health.v1.Health/Check"
 WATCH: Final = "/grpc.health.v1.Health/Watch"
@@ -63,6 +63,12 @@ def answer(status: int) -> bytes:
     return raw
 
 
-def is_serving(raw: bytes) -> bool:
-    """Whether the answer to a health check is SERVING."""
-    return bool(HealthCheckResponse.FromString(raw).status == SERVING)
+def is_serving(raw: bytes, url: str) -> bool:
+    """Whether the answer of `url` to a health check is SERVING. DataLoss for what is no such answer."""
+    try:
+        return bool(HealthCheckResponse.FromString(raw).status == SERVING)
+    except Exception as error:
+        raise DataLoss(
+            f"{url} answered a health check with no grpc.health.v1.HealthCheckResponse",
+            hint="is this the address of such a peer?",
+        ) from error

@@ -143,7 +143,7 @@ class GrpcCarrier:
         rpc = attempt.start(attempt.channel.unary_unary(health.CHECK), None, health.question(service))
         self.active += 1
         try:
-            return health.is_serving(await rpc)
+            return health.is_serving(await rpc, self.url)
         except grpc.aio.AioRpcError as error:
             raise self._failed(error, attempt, None) from None
         except asyncio.CancelledError:

@@ -21,6 +21,7 @@ from nsm_sdk.api import Connection, Request, Selector
 from nsm_sdk.core import Bound, Role, Running
 from nsm_sdk.errors import (
     Cancelled,
+    DataLoss,
     DeadlineExceeded,
     Exhausted,
     Internal,
@@ -34,6 +35,7 @@ from nsm_sdk.testing import settled
 from nsm_sdk.transport import Dialer
 from nsm_sdk.transport.http2 import frames, wire
 from nsm_sdk.transport.http2.frames import Code
+from nsm_sdk.transport.http2.headers import GOOD
 from tests.run import unique
 from tests.transport.raw import ANSWER, EMPTY, NONSENSE, Raw, serving
 
@@ -310,6 +312,30 @@ async def test_a_large_answer_is_allowed_to_come_whole(tmp_path: Path) -> None:
 
     async with against(tmp_path, behave) as (client, far):
         assert len((await ask(client, far)).network_service) == 300_000
+
+
+@pytest.mark.parametrize(
+    ("messages", "error", "text"),
+    [
+        (b"", Internal, "answered a health check with no message"),
+        (EMPTY * 2, Internal, "answered a health check with more than one message"),
+        (b"\0\0\0\0\3\xff\xff\xff", DataLoss, "no grpc.health.v1.HealthCheckResponse"),
+    ],
+)
+async def test_a_health_check_whose_answer_is_none(
+    messages: bytes, error: type[Exception], text: str, tmp_path: Path
+) -> None:
+    def answer(raw: Raw, stream: int) -> bytes:
+        message = frames.frame(frames.DATA, 0, stream, messages)
+        return raw.headers(stream, ANSWER) + message + raw.headers(stream, GOOD, end=True)
+
+    dialer = Dialer()
+    async with (
+        serving(f"{tmp_path}/s", answering(answer)),
+        Role("client", services=[dialer]).serving() as client,
+    ):
+        with pytest.raises(error, match=text):
+            await dialer.healthy(f"unix://{tmp_path}/s", client.call(timeout=10))
 
 
 async def test_interim_answers_are_passed_over(tmp_path: Path) -> None:

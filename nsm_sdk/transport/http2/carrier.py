@@ -255,7 +255,7 @@ class SocketCarrier:
         """Ask the peer's health service; a service it does not know is `NotFound`."""
         stream = await self._begin(None, health.CHECK, call, health.question(service))
         try:
-            return health.is_serving(await stream.one())
+            return health.is_serving(await stream.one(), self.url)
         finally:
             self._end(stream)
 

@@ -157,9 +157,12 @@ class ClientStream(WaitingStream):
             else:
                 self._not_grpc(http)
         elif text == "0":
-            if self.method is not None and not self.method.server_streaming and len(self.messages) != 1:
+            # Without a method it is a question for the health.
+            streaming = self.method is not None and self.method.server_streaming
+            if not streaming and len(self.messages) != 1:
                 many = "more than one message" if self.messages else "no message"
-                self.fail(Internal(f"{self.url} answered {self.method.name} with {many}", hop=self._hop))
+                name = self.method.name if self.method is not None else "a health check"
+                self.fail(Internal(f"{self.url} answered {name} with {many}", hop=self._hop))
             else:
                 self._done()
         else:
