@@ -86,12 +86,19 @@ def _merge(into: Any, before: Any, now: Any, names: tuple[str, ...] = ()) -> Non
 
 
 def _merge_list(into: Any, before: Any, now: Any) -> None:
-    gone = [item for item in before if item not in now]
-    kept = [item for item in into if item not in gone]
-    kept += [item for item in now if item not in before and item not in kept]
+    # By marks, because an endpoint may have given thousands.
+    was, has = set(map(_mark, before)), set(map(_mark, now))
+    kept = [item for item in into if (mark := _mark(item)) not in was or mark in has]
+    there = set(map(_mark, kept))
+    kept += [item for item in now if (mark := _mark(item)) not in was and mark not in there]
     kept = [_copied(item) for item in kept]
     del into[:]
     into.extend(kept)
+
+
+def _mark(item: Any) -> object:
+    """What two items have in common that are the same."""
+    return item if isinstance(item, str) else item.SerializeToString(deterministic=True)
 
 
 def _copied(item: Any) -> Any:

@@ -90,8 +90,8 @@ class Given:
         for name in () if addresses else _ADDRESSES:
             last = getattr(kept.connection.context.ip_context, name)
             if last:
-                own = getattr(request.connection.context.ip_context, name)
-                own[:] = [*last, *(one for one in own if one not in last)]
+                own, known = getattr(request.connection.context.ip_context, name), set(last)
+                own[:] = [*last, *(one for one in own if one not in known)]
 
     def tidied(self, conn: Connection) -> Connection:
         """A copy as it will be after `tidy`."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from nsm_sdk.api import Connection, ConnectionContext
 from nsm_sdk.elements import merge
+from nsm_sdk.elements.merge import _merge_list
 
 maps = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xyz"))
 
@@ -57,3 +58,46 @@ def test_a_changed_address_context_is_the_callers() -> None:
     merged = merge(returned, asked, current)
     assert list(merged.context.ip_context.src_ip_addrs) == ["10.0.0.1/32"]
     assert dict(merged.context.extra_context) == {"k": "v"}
+
+
+class Noting(str):
+    """A text that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Noting.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+@given(st.lists(st.sampled_from("abcd")), st.lists(st.sampled_from("abcd")), st.lists(st.sampled_from("abcd")))
+def test_a_list_keeps_what_the_caller_did_not_take_out_and_gets_what_it_put_in(
+    current: list[str], before: list[str], now: list[str]
+) -> None:
+    into = list(current)
+    _merge_list(into, before, now)
+    kept = [item for item in current if item not in before or item in now]
+    assert into == kept + [item for item in now if item not in before and item not in kept]
+
+
+def test_long_lists_are_merged_item_by_item() -> None:
+    texts = [str(number) for number in range(1_000)]
+    Noting.compared = 0
+    current, before, now = ([Noting(item) for item in texts] for _ in range(3))
+    now.append(Noting("more"))
+    _merge_list(current, before, now)
+    assert len(current) == 1_001
+    assert Noting.compared < 20 * len(texts)
+
+
+def test_messages_are_the_same_by_what_is_in_them() -> None:
+    returned, asked, current = Connection(), Connection(), Connection()
+    for one in (returned, current):
+        one.context.ip_context.src_routes.add(prefix="10.0.0.0/8", nextHop="172.16.0.1")
+    asked.context.ip_context.src_routes.add(prefix="10.1.0.0/16")
+    current.context.ip_context.src_routes.add(prefix="10.2.0.0/16")
+    found = merge(returned, asked, current).context.ip_context.src_routes
+    assert [one.prefix for one in found] == ["10.2.0.0/16", "10.1.0.0/16"]
