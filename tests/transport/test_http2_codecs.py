@@ -124,3 +124,9 @@ def test_a_long_block_is_cut_into_frames(block: bytes, largest: int) -> None:
     assert kinds[0][1] & frames.END_STREAM
     assert all(kind == frames.CONTINUATION for kind, _ in kinds[1:])
     assert [bool(flags & frames.END_HEADERS) for _, flags in kinds] == [False] * (len(kinds) - 1) + [True]
+
+
+def test_a_number_without_end_is_refused_before_it_grows() -> None:
+    with pytest.raises(Broken) as caught:
+        Decoder(1 << 20).pairs(b"\xff" * 5_000 + b"\0")
+    assert caught.value.code is Code.COMPRESSION_ERROR
