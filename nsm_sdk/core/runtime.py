@@ -419,6 +419,11 @@ class Runtime:
         return not (self._closing or self._draining)
 
     @property
+    def ending(self) -> bool:
+        """Whether its tasks are being cancelled, those that begin now as well."""
+        return self._ending
+
+    @property
     def calls(self) -> int:
         """How many calls of peers are running."""
         return len(self._calls)

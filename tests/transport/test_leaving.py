@@ -19,7 +19,7 @@ from nsm_sdk.api import Connection, ConnectionEvent, Request, Selector, Snapshot
 from nsm_sdk.core import Bound, Call, Clock, Role, Running, SystemClock
 from nsm_sdk.elements import Follower, Heard, News
 from nsm_sdk.elements.connect import NextHop
-from nsm_sdk.errors import Cancelled, ConnectionRetired, DeadlineExceeded, Internal, Unavailable
+from nsm_sdk.errors import Cancelled, ConnectionRetired, DeadlineExceeded, Internal, NotReached, Unavailable
 from nsm_sdk.lab import UNIX, Cluster
 from nsm_sdk.testing import connected_sockets, settled
 from nsm_sdk.transport import Dialer, listen
@@ -113,6 +113,53 @@ async def test_nobody_dials_with_a_dialer_whose_role_has_ended(tmp_path: Path) -
                 await closed(before)
             async with Role("client", services=[dialer]).serving():
                 await far.connection.request(other.call(timeout=10), Request())
+
+
+async def test_a_call_of_a_role_that_has_ended_leaves_nobody_dialing(tmp_path: Path) -> None:
+    dialer = Dialer(dial_timeout=0.05)
+    async with Role("other", services=[dialer]).serving() as other:
+        async with Role("client").serving() as client:
+            far = dialer(f"unix://{tmp_path}/nobody")
+        assert far.connection is not None
+        with pytest.raises(Unavailable, match="the hop has ended"):
+            await far.connection.request(client.call(timeout=10), Request())
+        with pytest.raises(NotReached):
+            await far.connection.request(other.call(timeout=10), Request())
+        async with asyncio.timeout(10):
+            while other.runtime.running:
+                await settled()
+
+
+async def test_a_call_of_a_role_that_ends_dials_once(tmp_path: Path) -> None:
+    dialer, begun = Dialer(dial_timeout=0.05), asyncio.Event()
+    names: list[str] = []
+    refused: list[Exception] = []
+
+    def noting(loop: asyncio.AbstractEventLoop, coro: Any, **settings: Any) -> asyncio.Task[Any]:
+        names.append(coro.__qualname__)
+        return asyncio.Task(coro, loop=loop, **settings)
+
+    async def clean_up() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                far = dialer(f"unix://{tmp_path}/nobody")
+                assert far.connection is not None
+                try:
+                    await far.connection.request(client.call(timeout=10), Request())
+                except NotReached as error:
+                    refused.append(error)
+
+    async with Role("other", services=[dialer]).serving():
+        async with Role("client").serving() as client:
+            client.runtime.spawn(clean_up, "clean up")
+            await begun.wait()
+            asyncio.get_running_loop().set_task_factory(noting)
+        asyncio.get_running_loop().set_task_factory(None)
+    assert len(refused) == 1
+    assert names.count("Runtime._background") == 1
 
 
 async def test_clients_and_endpoints_leave_no_socket(tmp_path: Path) -> None:

@@ -51,11 +51,14 @@ class Connector:
         """A connection whose peer has introduced itself. Raises NotReached: nothing was sent to anybody."""
         waits = min(self._settings.dial_timeout, call.remaining() * 0.8)
         with anyio.move_on_after(waits):
+            ended = False
             while True:
                 if self.connection is not None and self.connection.usable:
                     return self.connection
-                if not await self._attempted(call) and not call.patient:
+                # The tasks of a role that has come to its end are cancelled at once: one try, for one that others make.
+                if ended or (not await self._attempted(call) and not call.patient):
                     break
+                ended = call.runtime.ending
         why = f"; {self._why}" if self._why else ""
         raise NotReached(
             f"{self._target.url}: nobody answers",
@@ -86,10 +89,10 @@ class Connector:
         """Wait for the end of an attempt: whether there is a connection, or a need to look again."""
         mine: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting[mine] = call.patient
-        if self._dialing is None:
-            # In the role that needs it first; when that one ends, whoever still waits dials anew.
-            self._dialing = call.runtime.spawn(self._dial, f"dial {self._target.url}")
         try:
+            if self._dialing is None:
+                # In the role that needs it first; when that one ends, whoever still waits dials anew.
+                self._dialing = call.runtime.spawn(self._dial, f"dial {self._target.url}")
             return await mine
         finally:
             del self._waiting[mine]
