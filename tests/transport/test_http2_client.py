@@ -276,6 +276,61 @@ async def test_a_server_that_allows_no_calls(tmp_path: Path) -> None:
         assert not client.runtime.running
 
 
+@pytest.mark.parametrize("room", [1, 3])
+async def test_calls_that_wait_are_made_when_the_server_allows_more(room: int, tmp_path: Path) -> None:
+    """A stream that stays open takes the only place."""
+
+    async def behave(raw: Raw) -> None:
+        raw.send(frames.settings({frames.MAX_CONCURRENT_STREAMS: 1}))
+        await raw.until(frames.HEADERS)
+        raw.send(raw.headers(1, ANSWER), frames.frame(frames.DATA, 0, 1, EMPTY))
+        await allow.wait()
+        raw.send(frames.settings({frames.MAX_CONCURRENT_STREAMS: 1 + room}))
+        for _ in range(3):
+            kind, _, stream, _ = await raw.frame()
+            while kind != frames.HEADERS:
+                kind, _, stream, _ = await raw.frame()
+            raw.send(well(raw, stream))
+        await raw.reader.read()
+
+    allow = asyncio.Event()
+    async with against(tmp_path, behave) as (client, far):
+        assert far.monitor is not None
+        async with aclosing(far.monitor.watch(client.call(), Selector())) as events:
+            await anext(events)
+            calls = [asyncio.create_task(ask(client, far)) for _ in range(3)]
+            await settled()
+            allow.set()
+            assert await asyncio.gather(*calls) == [Connection()] * 3
+
+
+async def test_calls_that_wait_go_elsewhere_when_the_server_leaves(tmp_path: Path) -> None:
+    """A stream that stays open takes the only place, and goes on after the goodbye."""
+    connections: list[Raw] = []
+
+    async def behave(raw: Raw) -> None:
+        connections.append(raw)
+        if len(connections) > 1:
+            await answering(well)(raw)
+            return
+        raw.send(frames.settings({frames.MAX_CONCURRENT_STREAMS: 1}))
+        await raw.until(frames.HEADERS)
+        raw.send(raw.headers(1, ANSWER), frames.frame(frames.DATA, 0, 1, EMPTY))
+        await leave.wait()
+        raw.send(frames.goaway(1, Code.NO_ERROR))
+        await raw.reader.read()
+
+    leave = asyncio.Event()
+    async with against(tmp_path, behave) as (client, far):
+        assert far.monitor is not None
+        async with aclosing(far.monitor.watch(client.call(), Selector())) as events:
+            await anext(events)
+            call = asyncio.create_task(ask(client, far))
+            await settled()
+            leave.set()
+            assert await call == Connection()
+
+
 async def test_a_message_goes_in_pieces_through_a_small_window(tmp_path: Path) -> None:
     async def behave(raw: Raw) -> None:
         raw.send(frames.settings({frames.INITIAL_WINDOW_SIZE: 9}))

@@ -307,7 +307,14 @@ class ClientConnection(Wire["ClientStream"]):
         for stream in list(self.streams.values()):
             if stream.id > last:
                 stream.gone(text, None, handled=False)
+        # Those who wait for a place go to another connection, however long the streams of this one last.
+        self._let_in()
         self._leave_if_unused()
+
+    def limited(self) -> None:
+        # All look again, in their order.
+        for _ in range(len(self._slots)):
+            self._let_in()
 
     def broken(self, text: str) -> None:
         super().broken(f"{text}: {self.goodbye}" if self.goodbye else text)
@@ -331,6 +338,7 @@ class ClientConnection(Wire["ClientStream"]):
     def drop(self) -> None:
         """No more calls; the connection ends with the last one."""
         self.leaving = True
+        self._let_in()
         self._leave_if_unused()
 
     def forget(self, stream: Stream) -> None:

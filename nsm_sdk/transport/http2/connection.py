@@ -107,6 +107,9 @@ class Connection(Generic[S]):
         """The peer will end the connection, and handles no stream after `last`."""
         self.events.append(Event("told_to_leave", 0, (last, code, text)))
 
+    def limited(self) -> None:
+        """The peer has said how many streams it allows, which may be more than before."""
+
     def pinged_back(self, payload: bytes) -> None:
         """The peer has answered a ping."""
         self.events.append(Event("pinged_back", 0, payload))
@@ -437,6 +440,7 @@ class Connection(Generic[S]):
         for key, value in dict(frames.read_settings(payload)).items():
             if key == frames.MAX_CONCURRENT_STREAMS:
                 self.peer_streams = value
+                self.limited()
             elif key == frames.INITIAL_WINDOW_SIZE and value != self.peer_window:
                 self.spend(len(self.streams) // STREAMS_AT_COST)
                 for stream in self.streams.values():
