@@ -10,7 +10,7 @@ TIMES ?= 4
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-environments test-long fuzz lint docs bench system clean .venv
+.PHONY: help demo test test-newest test-environments test-long fuzz lint docs bench system clean .venv
 
 help:  ## show the targets
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -34,8 +34,10 @@ demo: .venv/ready system  ## a whole mesh on this machine, with real packets
 test: .venv/ready system  ## the suite, by WORKERS=3 processes (much of it waits); the same examples in every run
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-test-environments: .venv/ready system  ## the suite with the newest versions, sniffio and trio beside, and with the lowest
+test-newest: .venv/ready system  ## the suite with the newest versions, sniffio and trio beside
 	@PYTHON=$(PYTHON) WORKERS=$(WORKERS) tools/test_with newest $(TESTS)
+
+test-environments: test-newest  ## the same, and again with the lowest versions
 	@PYTHON=$(PYTHON) WORKERS=$(WORKERS) tools/test_with lowest $(TESTS)
 
 test-long: .venv/ready system  ## what takes longer: matrices, chaos; other environments, other Pythons
